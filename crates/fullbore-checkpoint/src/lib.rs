@@ -1,0 +1,32 @@
+//! Named tensors and run state in one file, written atomically and checked when read. No libtorch: tensors are
+//! plain bytes.
+//!
+//! A checkpoint is a [safetensors](https://github.com/huggingface/safetensors) file, so Python reads it with
+//! `safetensors.torch.load_file`. Everything that is not a tensor is text in its `__metadata__`. Two entries
+//! there belong to this crate:
+//!
+//! - `fullbore.format`: the version of what the file promises, now `1`;
+//! - `fullbore.crc32`: the CRC-32 of the whole file, in eight hexadecimal digits, computed with these digits as
+//!   zeros. One flipped bit anywhere makes [`read`] fail; a file without any `fullbore.` entry was made by
+//!   others and is read without this check.
+//!
+//! The header is sorted and the tensors lie in name order within falling element size, so the same content
+//! always gives the same bytes.
+
+mod checksum;
+mod error;
+mod read;
+mod tensor;
+mod write;
+
+pub use error::CheckpointError;
+pub use read::{Checkpoint, MAX_HEADER_BYTES, read};
+pub use tensor::{Dtype, NamedTensor};
+pub use write::write;
+
+/// Version of the file's meaning that this crate writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+
+const FORMAT_KEY: &str = "fullbore.format";
+const CRC_KEY: &str = "fullbore.crc32";
+const OWN_PREFIX: &str = "fullbore.";
