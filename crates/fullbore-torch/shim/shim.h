@@ -1,0 +1,86 @@
+// The C face of the shim. Tensors cross as at::Tensor* (opaque here); functions return a Code from guard.h,
+// results go to out-parameters, messages are read with fb_last_error. Mirrored by src/ffi.rs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace at {
+class Tensor;
+}
+namespace fullbore {
+struct TensorList;
+}
+using fb_list = fullbore::TensorList;
+
+extern "C" {
+// errors
+const char* fb_last_error();                 // of this thread, valid until its next shim call
+int fb_says_out_of_memory(const char* text);  // 1 when a message that lost its type means out-of-memory
+
+// autograd
+int fb_backward(at::Tensor* loss);
+
+// layout and memory
+int fb_channels_last(at::Tensor* t, at::Tensor** out);
+int fb_is_channels_last(at::Tensor* t, int* out);
+int fb_from_blob(void* data, const int64_t* sizes, size_t dims, int scalar_type, void (*release)(void*), void* context,
+                 at::Tensor** out);
+
+// autocast: one region per enter/exit pair, properly nested on one thread
+struct fb_autocast_state {
+  int device_type;
+  int enabled;
+  int dtype;
+  int cache;
+};
+int fb_autocast_enter(int device_type, int enabled, int dtype, fb_autocast_state* previous);
+int fb_autocast_exit(const fb_autocast_state* previous);
+
+// lists of tensors, kept on the C++ side so that a step over thousands of tensors is one crossing
+int fb_list_new(at::Tensor* const* tensors, size_t n, fb_list** out);
+void fb_list_free(fb_list* list);
+size_t fb_list_len(const fb_list* list);
+int fb_list_get(const fb_list* list, size_t i, at::Tensor** out);
+int fb_list_zeros_like(const fb_list* list, fb_list** out);
+int fb_list_clone(const fb_list* list, fb_list** out);
+int fb_list_drop_grads(const fb_list* list);
+int fb_foreach_copy(const fb_list* destination, const fb_list* source);
+int fb_foreach_zero(const fb_list* list);
+int fb_foreach_scale(const fb_list* list, double factor);
+int fb_foreach_lerp(const fb_list* list, const fb_list* towards, double weight);
+int fb_foreach_norm(const fb_list* list, at::Tensor** out);
+
+// One AdamW step, without a host sync: gradient norm, clipping, update. max_norm <= 0: no clipping.
+int fb_adamw_step(const fb_list* params, const fb_list* exp_avgs, const fb_list* exp_avg_sqs, at::Tensor* step, double lr,
+                  double beta1, double beta2, double weight_decay, double eps, double max_norm, at::Tensor** grad_norm);
+
+// CPU memory
+struct fb_cpu_memory {
+  uint64_t in_use;   // bytes held by tensors
+  uint64_t peak;     // highest in_use since the last reset
+  uint64_t cached;   // bytes kept for reuse
+  uint64_t budget;   // 0: none
+};
+void fb_cpu_allocator_install();
+void fb_cpu_memory_read(fb_cpu_memory* out);
+void fb_cpu_memory_set_budget(uint64_t bytes);
+void fb_cpu_memory_reset_peak();
+void fb_cpu_memory_release_cached();
+
+// process-wide state
+int fb_set_deterministic(int on, int* previous);
+int fb_manual_seed(uint64_t seed);
+int fb_rng_state(int device_type, int device_index, at::Tensor** out);
+int fb_set_rng_state(int device_type, int device_index, at::Tensor* state);
+const char* fb_library_folder();  // where libtorch_cpu.so was loaded from
+const char* fb_parallel_info();
+const char* fb_cpu_capability();
+
+// any accelerator, through libtorch_cpu's generic interface
+int fb_device_memory(int device_index, uint64_t* free_bytes, uint64_t* total_bytes);
+int fb_device_allocator(int device_index, uint64_t* in_use, uint64_t* reserved, uint64_t* peak);
+int fb_device_synchronize(int device_index);
+int fb_device_empty_cache();
+int fb_device_reset_peak(int device_index);
+}

@@ -1,0 +1,121 @@
+//! Network operations, as in `torch.nn.functional`.
+
+use crate::Kind;
+use crate::error::Result;
+use crate::tensor::{Tensor, wrap};
+
+fn inner(t: Option<&Tensor>) -> Option<&tch::Tensor> {
+    t.map(|t| &t.0)
+}
+
+impl Tensor {
+    /// `conv2d` with square stride and padding. `self` [B, Cin, H, W], `weight` [Cout, Cin, kh, kw], `bias` [Cout].
+    pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, stride: i64, padding: i64) -> Result<Self> {
+        wrap(
+            "conv2d",
+            self.0.f_conv2d(&weight.0, inner(bias), [stride, stride], [padding, padding], [1, 1], 1),
+        )
+    }
+
+    /// `conv_transpose2d` without padding. `self` [B, Cin, H, W], `weight` [Cin, Cout, kh, kw], `bias` [Cout].
+    pub fn conv_transpose2d(&self, weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Result<Self> {
+        wrap(
+            "conv_transpose2d",
+            self.0.f_conv_transpose2d(&weight.0, inner(bias), [stride, stride], [0, 0], [0, 0], 1, [1, 1]),
+        )
+    }
+
+    /// `batch_norm`: in training over the batch, updating `running` (mean, variance) in place by `momentum`;
+    /// otherwise by `running`.
+    pub fn batch_norm(
+        &self,
+        weight: &Tensor,
+        bias: &Tensor,
+        running: Option<(&Tensor, &Tensor)>,
+        training: bool,
+        momentum: f64,
+        eps: f64,
+    ) -> Result<Self> {
+        wrap(
+            "batch_norm",
+            self.0.f_batch_norm(
+                Some(&weight.0),
+                Some(&bias.0),
+                running.map(|r| &r.0.0),
+                running.map(|r| &r.1.0),
+                training,
+                momentum,
+                eps,
+                true,
+            ),
+        )
+    }
+
+    /// `group_norm` over `groups` channel groups.
+    pub fn group_norm(&self, groups: i64, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Self> {
+        wrap("group_norm", self.0.f_group_norm(groups, Some(&weight.0), Some(&bias.0), eps, true))
+    }
+
+    /// max(x, 0).
+    pub fn relu(&self) -> Result<Self> {
+        wrap("relu", self.0.f_relu())
+    }
+
+    /// max(x, 0) in place.
+    pub fn relu_(&self) -> Result<Self> {
+        wrap("relu_", self.0.shallow_clone().f_relu_())
+    }
+
+    /// 2x2 max pooling with stride 2.
+    pub fn max_pool2(&self) -> Result<Self> {
+        wrap("max_pool2d", self.0.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false))
+    }
+
+    /// Bilinear resize to (height, width).
+    pub fn upsample_bilinear(&self, height: i64, width: i64, align_corners: bool) -> Result<Self> {
+        wrap("upsample_bilinear2d", self.0.f_upsample_bilinear2d([height, width], align_corners, None, None))
+    }
+
+    /// Pads the last two dimensions with zeros.
+    pub fn pad2d(&self, left: i64, right: i64, top: i64, bottom: i64) -> Result<Self> {
+        wrap("constant_pad_nd", self.0.f_constant_pad_nd([left, right, top, bottom]))
+    }
+
+    /// 1 / (1 + e^-x).
+    pub fn sigmoid(&self) -> Result<Self> {
+        wrap("sigmoid", self.0.f_sigmoid())
+    }
+
+    /// Softmax over a dimension, in f32.
+    pub fn softmax(&self, dim: i64) -> Result<Self> {
+        wrap("softmax", self.0.f_softmax(dim, Kind::Float))
+    }
+
+    /// Sum over all elements of the binary cross entropy of logits; `weight` multiplies each element's loss.
+    pub fn bce_with_logits_sum(&self, target: &Tensor, weight: Option<&Tensor>) -> Result<Self> {
+        wrap(
+            "binary_cross_entropy_with_logits",
+            self.0.f_binary_cross_entropy_with_logits(
+                &target.0,
+                inner(weight),
+                None::<&tch::Tensor>,
+                tch::Reduction::Sum,
+            ),
+        )
+    }
+
+    /// Sum over pixels of the cross entropy. `self` [B, C, H, W] logits, `target` [B, H, W] i64; pixels whose target
+    /// is `ignore_index` count nothing.
+    pub fn cross_entropy_sum(&self, target: &Tensor, ignore_index: i64) -> Result<Self> {
+        wrap(
+            "cross_entropy",
+            self.0.f_cross_entropy_loss(
+                &target.0,
+                None::<&tch::Tensor>,
+                tch::Reduction::Sum,
+                ignore_index,
+                0.0,
+            ),
+        )
+    }
+}

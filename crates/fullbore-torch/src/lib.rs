@@ -1,0 +1,40 @@
+//! libtorch made safe and fallible: the only crate that knows `tch`, the C++ shim and CUDA.
+//!
+//! What the crates above need comes in three forms: [`Tensor`], whose every operation returns a `Result` (running
+//! out of memory is a value, [`Error::OutOfMemory`], never a panic); RAII guards ([`NoGrad`], [`Autocast`],
+//! [`Deterministic`], [`Threads`]); and [`TensorList`], through which a step over thousands of tensors is one
+//! crossing into C++.
+//!
+//! [`start`] must run before anything else: CUDA's libraries are loaded there, and libtorch looks for them once.
+
+// The boundary to C++: unsafe lives in this crate and nowhere else, each block with its reason.
+#![allow(unsafe_code)]
+
+mod allocator;
+mod blob;
+mod cuda;
+mod device;
+mod error;
+mod ffi;
+mod functional;
+mod guards;
+mod list;
+mod ops;
+mod process;
+mod tensor;
+
+pub use allocator::{CpuMemory, cpu_memory, release_cached_cpu_memory, reset_cpu_peak, set_cpu_budget};
+pub use cuda::{CudaDevice, CudaState};
+pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
+pub use error::{Error, Result};
+pub use guards::{Autocast, Deterministic, NoGrad, Threads};
+pub use list::{AdamWStep, TensorList, adamw_step};
+pub use process::{
+    Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,
+    rng_state, set_rng_state, start,
+};
+pub use tch::{Device, Kind};
+pub use tensor::Tensor;
+
+/// Version of libtorch that this crate is built against.
+pub const LIBTORCH_VERSION: &str = "2.11.0";
