@@ -21,6 +21,8 @@ extern "C" int fb_set_deterministic(int on, int* previous) {
   });
 }
 
+extern "C" int fb_is_deterministic() { return at::globalContext().deterministicAlgorithms() ? 1 : 0; }
+
 extern "C" int fb_manual_seed(uint64_t seed) {
   return guard([&] { at::manual_seed(seed); });
 }

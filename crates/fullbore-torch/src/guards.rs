@@ -82,6 +82,12 @@ impl Deterministic {
     }
 }
 
+/// Whether operations without a deterministic implementation are errors now.
+pub fn is_deterministic() -> bool {
+    // SAFETY: no arguments.
+    unsafe { ffi::fb_is_deterministic() != 0 }
+}
+
 impl Drop for Deterministic {
     fn drop(&mut self) {
         let mut ignored = 0;

@@ -27,7 +27,7 @@ pub use allocator::{CpuMemory, cpu_memory, release_cached_cpu_memory, reset_cpu_
 pub use cuda::{CudaDevice, CudaState};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};
-pub use guards::{Autocast, Deterministic, NoGrad, Threads};
+pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
 pub use list::{AdamWStep, TensorList, adamw_step};
 pub use process::{
     Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,

@@ -55,11 +55,24 @@ fn no_grad_ends_with_its_guard_even_after_a_panic() {
 }
 
 #[test]
-fn deterministic_refuses_what_cannot_be() {
-    let values = Tensor::from_slice(&[1.0f32, 2.0]).unwrap();
-    let guard = Deterministic::new().unwrap();
-    drop(guard);
-    assert!(values.add(&values).is_ok());
+fn determinism_ends_with_its_guard() {
+    assert!(!is_deterministic());
+    {
+        let _outer = Deterministic::new().unwrap();
+        drop(Deterministic::new().unwrap());
+        assert!(is_deterministic(), "the inner guard must not end the outer one");
+    }
+    assert!(!is_deterministic());
+}
+
+#[test]
+fn the_thread_count_ends_with_its_guard() {
+    let before = num_threads();
+    {
+        let _more = Threads::new(before + 1);
+        assert_eq!(num_threads(), before + 1);
+    }
+    assert_eq!(num_threads(), before);
 }
 
 #[test]

@@ -1,0 +1,246 @@
+//! Samples for evaluation: one by one, in the source's order, with their masks on the native pixel grid.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use fullbore_types::{Classes, Frame, SampleId, Size};
+
+use crate::DataError;
+use crate::canvas::{Placement, Rect};
+use crate::config::Resize;
+use crate::decode::DecodeLimits;
+use crate::sample::{MaskOut, SampleReader, Scratch, contained};
+use crate::source::{Source, SourceError};
+use crate::stats::{Counters, LoaderStats};
+
+/// How evaluation samples are made.
+#[derive(Clone, Debug)]
+pub struct EvalConfig {
+    /// Size of the canvas; with [`Resize::Crop`] each canvas has its image's own size instead.
+    pub size: Size,
+    /// How an image comes onto the canvas.
+    pub resize: Resize,
+    /// With [`Resize::Crop`]: canvases are padded on the right and at the bottom to multiples of this.
+    pub pad_multiple: u32,
+    /// 3 (RGB) or 1 (gray).
+    pub channels: u8,
+    /// What mask values mean.
+    pub classes: Classes,
+    /// Decoding threads; 0 works in the thread that asks.
+    pub workers: usize,
+    /// Samples prepared ahead; at least 1 is.
+    pub prefetch: usize,
+    /// What one file may ask for.
+    pub limits: DecodeLimits,
+}
+
+/// One sample for evaluation.
+#[derive(Clone, Debug)]
+pub struct EvalSample {
+    /// Which sample this is.
+    pub id: SampleId,
+    /// Its name, for reports.
+    pub name: String,
+    /// The canvas, u8 `[height, width, channels]`. Padding is 0.
+    pub image: Vec<u8>,
+    /// Size of the canvas.
+    pub canvas: Size,
+    /// How the canvas maps back to the source image.
+    pub frame: Frame,
+    /// The part of the canvas that shows the image; the rest is padding.
+    pub valid: Rect,
+    /// Class indices at the size of the source image, u8 `[height, width]`; `IGNORE_INDEX` where not labelled.
+    pub mask: Vec<u8>,
+}
+
+/// Gives every sample of a source once, in order. A sample that cannot be loaded is reported in its place and
+/// ends the stream. Dropping the loader ends and joins its threads.
+pub struct EvalLoader {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Present without workers.
+    inline: Option<Box<Scratch>>,
+    next: u32,
+    ended: bool,
+}
+
+struct Shared {
+    source: Arc<dyn Source>,
+    n_samples: u32,
+    reader: SampleReader,
+    config: EvalConfig,
+    counters: Counters,
+    line: Mutex<Line>,
+    /// A sample may be claimed, or there is nothing more to do.
+    work: Condvar,
+    /// A sample is ready.
+    delivery: Condvar,
+}
+
+#[derive(Default)]
+struct Line {
+    /// Next sample to claim.
+    claim: u32,
+    /// Samples delivered so far.
+    delivered: u32,
+    ready: BTreeMap<u32, Result<EvalSample, DataError>>,
+    stopped: bool,
+    lost: bool,
+}
+
+impl EvalLoader {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// When the source has more samples than ids, or threads are lacking.
+    ///
+    /// # Panics
+    /// When `channels` is neither 1 nor 3, or a side of `size` or `pad_multiple` is zero.
+    pub fn start(source: Arc<dyn Source>, config: EvalConfig) -> Result<Self, DataError> {
+        assert!(config.pad_multiple > 0 && config.size.area() > 0, "a canvas has pixels");
+        let n_samples =
+            u32::try_from(source.len()).map_err(|_| SourceError::TooMany { n: source.len() as u64 })?;
+        let workers = config.workers;
+        let shared = Arc::new(Shared {
+            source,
+            n_samples,
+            reader: SampleReader::new(config.channels, &config.classes, config.limits),
+            config,
+            counters: Counters::default(),
+            line: Mutex::default(),
+            work: Condvar::new(),
+            delivery: Condvar::new(),
+        });
+        let inline = (workers == 0).then(Box::default);
+        let mut loader = EvalLoader { shared, threads: Vec::new(), inline, next: 0, ended: false };
+        for index in 0..workers {
+            let shared = loader.shared.clone();
+            let thread = thread::Builder::new()
+                .name(format!("eval-{index}"))
+                .spawn(move || shared.work())
+                .map_err(|source| DataError::Thread { index, source })?;
+            loader.threads.push(thread);
+        }
+        Ok(loader)
+    }
+
+    /// What has been done so far. Waiting is not measured here.
+    pub fn stats(&self) -> LoaderStats {
+        self.shared.counters.snapshot()
+    }
+}
+
+impl Iterator for EvalLoader {
+    type Item = Result<EvalSample, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended || self.next >= self.shared.n_samples {
+            return None;
+        }
+        let sample = match &mut self.inline {
+            Some(scratch) => self.shared.load(self.next, scratch),
+            None => self.shared.deliver(self.next),
+        };
+        self.next += 1;
+        self.ended = sample.is_err();
+        Some(sample)
+    }
+}
+
+impl Drop for EvalLoader {
+    fn drop(&mut self) {
+        self.shared.line().stopped = true;
+        self.shared.work.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has raised the alarm already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn load(&self, index: u32, scratch: &mut Scratch) -> Result<EvalSample, DataError> {
+        let id = SampleId(index);
+        let EvalConfig { size, resize, pad_multiple, .. } = self.config;
+        contained(&*self.source, id, scratch, |scratch| {
+            let (mut image, mut mask) = (Vec::new(), Vec::new());
+            let placement = self.reader.load(
+                &*self.source,
+                id,
+                scratch,
+                &self.counters,
+                |source| Placement::evaluation(resize, source, size, pad_multiple),
+                |placement| {
+                    image.resize(placement.canvas.area() as usize * self.reader.channels(), 0);
+                    (&mut image, MaskOut::Native(&mut mask))
+                },
+            )?;
+            let name = self.source.name(id);
+            let Placement { canvas, target, .. } = placement;
+            Ok(EvalSample { id, name, image, canvas, frame: placement.frame(), valid: target, mask })
+        })
+    }
+
+    fn work(&self) {
+        let alarm = Alarm(self);
+        let mut scratch = Scratch::default();
+        while let Some(index) = self.claim() {
+            let sample = self.load(index, &mut scratch);
+            let mut line = self.line();
+            if sample.is_err() {
+                // Nothing after a failure is delivered.
+                line.claim = self.n_samples;
+            }
+            line.ready.insert(index, sample);
+            self.delivery.notify_all();
+        }
+        std::mem::forget(alarm);
+    }
+
+    fn claim(&self) -> Option<u32> {
+        let ahead = u32::try_from(self.config.prefetch.max(1)).unwrap_or(u32::MAX);
+        let mut line = self.line();
+        loop {
+            if line.stopped || line.claim >= self.n_samples {
+                return None;
+            }
+            if line.claim.saturating_sub(line.delivered) < ahead {
+                line.claim += 1;
+                return Some(line.claim - 1);
+            }
+            line = self.work.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn deliver(&self, index: u32) -> Result<EvalSample, DataError> {
+        let mut line = self.line();
+        // From here on the consumer holds or awaits this one, so another may be prepared.
+        line.delivered = index + 1;
+        self.work.notify_all();
+        loop {
+            if let Some(sample) = line.ready.remove(&index) {
+                return sample;
+            }
+            if line.lost {
+                return Err(DataError::ThreadLost);
+            }
+            line = self.delivery.wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Nothing panics while it holds the line; if it did, the alarm would tell.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells the consumer when a worker unwinds outside the loading of a sample, so that it does not wait for ever.
+struct Alarm<'a>(&'a Shared);
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        self.0.line().lost = true;
+        self.0.delivery.notify_all();
+    }
+}

@@ -1,0 +1,355 @@
+//! A bounded ring of slabs in one pre-allocated, page-aligned arena.
+//!
+//! A [`Slab`] is the memory of one batch: B images, then (on a new page) B masks. It is owned by one holder at a
+//! time and goes back to the ring when dropped. To be filled by several threads at once it is taken apart into
+//! [`Slot`]s, one per sample, and put together again when all of them are back. Ownership carries the proof
+//! that no two threads ever see the same bytes, so the unsafe code stays in this file.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Alignment of the arena and of each slab's two parts, as page-locking wants it.
+pub const PAGE_BYTES: usize = 4096;
+
+/// Shape of a full batch: images u8 `[batch, height, width, channels]`, masks u8 `[batch, height, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PixelLayout {
+    /// Samples in a full batch; a ragged batch holds fewer.
+    pub batch: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Interleaved channels of an image.
+    pub channels: usize,
+}
+
+impl PixelLayout {
+    /// Bytes of one image.
+    pub fn image_bytes(&self) -> usize {
+        self.mask_bytes() * self.channels
+    }
+
+    /// Bytes of one mask.
+    pub fn mask_bytes(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Where the masks begin in a slab, and the length of a slab; `None` when they cannot be counted.
+    fn slab(&self) -> Option<(usize, usize)> {
+        let pixels = self.height.checked_mul(self.width)?.checked_mul(self.batch)?;
+        let masks_at = pixels.checked_mul(self.channels)?.checked_next_multiple_of(PAGE_BYTES)?;
+        let length = masks_at.checked_add(pixels)?.checked_next_multiple_of(PAGE_BYTES)?;
+        Some((masks_at, length))
+    }
+}
+
+/// Bytes that a ring of `slabs` slabs takes, or `None` when that is more than can be addressed.
+pub fn ring_bytes(layout: &PixelLayout, slabs: usize) -> Option<usize> {
+    layout.slab()?.1.checked_mul(slabs).filter(|&bytes| bytes <= isize::MAX as usize - PAGE_BYTES)
+}
+
+/// Hands out slabs. Clones share the same slabs.
+#[derive(Clone)]
+pub struct Ring(Arc<Shared>);
+
+struct Shared {
+    arena: Arena,
+    layout: PixelLayout,
+    masks_at: usize,
+    slab_bytes: usize,
+    free: Mutex<Free>,
+    changed: Condvar,
+}
+
+struct Free {
+    slabs: Vec<usize>,
+    closed: bool,
+}
+
+impl Ring {
+    /// Allocates `slabs` slabs at once. Their pages are zero and first touched by those who write them.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    ///
+    /// # Panics
+    /// When `slabs` or a dimension of `layout` is zero.
+    pub fn new(layout: PixelLayout, slabs: usize) -> Result<Self, RingError> {
+        assert!(slabs > 0 && layout.batch > 0 && layout.image_bytes() > 0, "an empty ring carries nothing");
+        let too_large = RingError { slabs, layout };
+        let (Some(bytes), Some((masks_at, slab_bytes))) = (ring_bytes(&layout, slabs), layout.slab()) else {
+            return Err(too_large);
+        };
+        let arena = Arena::new(bytes).ok_or(too_large)?;
+        let free = Mutex::new(Free { slabs: (0..slabs).rev().collect(), closed: false });
+        Ok(Ring(Arc::new(Shared { arena, layout, masks_at, slab_bytes, free, changed: Condvar::new() })))
+    }
+
+    /// Takes a slab, waiting until one is free. `None` once the ring is closed.
+    pub fn acquire(&self) -> Option<Slab> {
+        let mut free = self.0.free();
+        loop {
+            if free.closed {
+                return None;
+            }
+            if let Some(index) = free.slabs.pop() {
+                drop(free);
+                return Some(Slab { shared: self.0.clone(), index });
+            }
+            free = self.0.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Makes every present and later [`acquire`](Self::acquire) return `None`. Slabs that are out stay valid.
+    pub fn close(&self) {
+        self.0.free().closed = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn free(&self) -> MutexGuard<'_, Free> {
+        // The list is whole between its operations, so a panic elsewhere does not spoil it.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The memory of one batch, exclusively owned. Returns to its ring when dropped.
+pub struct Slab {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+impl Slab {
+    /// The first `n` images, `[n, height, width, channels]`.
+    ///
+    /// # Panics
+    /// When `n` is more than the layout's batch.
+    pub fn images(&self, n: usize) -> &[u8] {
+        assert!(n <= self.shared.layout.batch, "a slab holds no more than its batch");
+        self.bytes(0, n * self.shared.layout.image_bytes())
+    }
+
+    /// The first `n` masks, `[n, height, width]`.
+    ///
+    /// # Panics
+    /// When `n` is more than the layout's batch.
+    pub fn masks(&self, n: usize) -> &[u8] {
+        assert!(n <= self.shared.layout.batch, "a slab holds no more than its batch");
+        self.bytes(self.shared.masks_at, n * self.shared.layout.mask_bytes())
+    }
+
+    /// Shape of a full batch.
+    pub fn layout(&self) -> PixelLayout {
+        self.shared.layout
+    }
+
+    /// Takes the slab apart into its first `n` slots, in order.
+    ///
+    /// # Panics
+    /// When `n` is more than the layout's batch.
+    pub fn into_slots(self, n: usize) -> (SlabInParts, Vec<Slot>) {
+        assert!(n <= self.shared.layout.batch, "a slab holds no more than its batch");
+        let slab = Arc::new(self);
+        let slots = (0..n).map(|slot| Slot { slab: slab.clone(), slot }).collect();
+        (SlabInParts(slab), slots)
+    }
+
+    #[allow(unsafe_code)]
+    fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        let start = self.index * self.shared.slab_bytes + at;
+        debug_assert!(start + length <= self.shared.arena.bytes);
+        // SAFETY: the range lies within slab `index` of the arena (callers bound it by the layout), the arena is
+        // initialised (zeroed) and lives as long as `self.shared`. Nobody writes these bytes while `&self` is
+        // reachable: an index is out of the free list while its one `Slab` exists, and writing needs a `Slot`,
+        // whose existence hides the `Slab` in the private Arc of `SlabInParts` and `Slot`.
+        unsafe { std::slice::from_raw_parts(self.shared.arena.start.as_ptr().add(start), length) }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        self.shared.free().slabs.push(self.index);
+        self.shared.changed.notify_one();
+    }
+}
+
+/// A slab whose slots are out. Dropped in this state, it returns to the ring with the last of its slots.
+pub struct SlabInParts(Arc<Slab>);
+
+impl SlabInParts {
+    /// The whole slab again, once every slot has been dropped; until then gives itself back.
+    pub fn join(self) -> Result<Slab, SlabInParts> {
+        Arc::try_unwrap(self.0).map_err(SlabInParts)
+    }
+}
+
+/// Exclusive access to one sample's place in a slab.
+pub struct Slot {
+    slab: Arc<Slab>,
+    slot: usize,
+}
+
+impl Slot {
+    /// The sample's image `[height, width, channels]` and mask `[height, width]`. They hold whatever was written
+    /// last.
+    #[allow(unsafe_code)]
+    pub fn parts(&mut self) -> (&mut [u8], &mut [u8]) {
+        let shared = &self.slab.shared;
+        let (image, mask) = (shared.layout.image_bytes(), shared.layout.mask_bytes());
+        let slab_start = self.slab.index * shared.slab_bytes;
+        let image_start = slab_start + self.slot * image;
+        let mask_start = slab_start + shared.masks_at + self.slot * mask;
+        debug_assert!(mask_start + mask <= shared.arena.bytes);
+        // SAFETY: `into_slots` consumed the slab's one owner and made each slot number below the layout's batch
+        // exactly once; slots cannot be cloned. So this value is the only one through which these two ranges
+        // can be reached, and `&mut self` makes the borrow exclusive. The ranges of different slots are
+        // disjoint by construction, images end before `masks_at`, and all lie within the slab. The arena is
+        // initialised and kept alive by `self.slab`.
+        unsafe {
+            let start = shared.arena.start.as_ptr();
+            (
+                std::slice::from_raw_parts_mut(start.add(image_start), image),
+                std::slice::from_raw_parts_mut(start.add(mask_start), mask),
+            )
+        }
+    }
+}
+
+/// One page-aligned, zeroed allocation.
+struct Arena {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: an arena is plain memory; who may touch which bytes when is decided by `Slab` and `Slot`.
+unsafe impl Send for Arena {}
+#[allow(unsafe_code)]
+// SAFETY: as above; the arena itself offers no access through a shared reference.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    #[allow(unsafe_code)]
+    fn new(bytes: usize) -> Option<Self> {
+        let layout = Layout::from_size_align(bytes, PAGE_BYTES).ok()?;
+        // SAFETY: the size is not zero: `Ring::new` refuses empty rings.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Arena { start, bytes })
+    }
+}
+
+impl Drop for Arena {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        if let Ok(layout) = Layout::from_size_align(self.bytes, PAGE_BYTES) {
+            // SAFETY: allocated in `new` with this same layout, and freed only here.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
+    }
+}
+
+/// The slabs do not fit into memory.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error(
+    "no memory for {slabs} host batches of {} images of {}x{} pixels with {} channels",
+    layout.batch, layout.width, layout.height, layout.channels
+)]
+#[diagnostic(code(limit::memory::ring), help("lower data.prefetch, batch.size or data.size"))]
+pub struct RingError {
+    slabs: usize,
+    layout: PixelLayout,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    const LAYOUT: PixelLayout = PixelLayout { batch: 3, height: 5, width: 7, channels: 3 };
+
+    #[test]
+    fn parts_are_page_aligned_and_the_bytes_add_up() {
+        let ring = Ring::new(LAYOUT, 2).unwrap();
+        let slab = ring.acquire().unwrap();
+        assert_eq!(slab.images(3).as_ptr() as usize % PAGE_BYTES, 0);
+        assert_eq!(slab.masks(3).as_ptr() as usize % PAGE_BYTES, 0);
+        assert_eq!((slab.images(2).len(), slab.masks(2).len()), (2 * 105, 2 * 35));
+        assert_eq!(ring_bytes(&LAYOUT, 2), Some(2 * 2 * PAGE_BYTES));
+    }
+
+    #[test]
+    fn slots_filled_by_threads_join_to_the_whole() {
+        let ring = Ring::new(LAYOUT, 1).unwrap();
+        let (parts, slots) = ring.acquire().unwrap().into_slots(3);
+        let parts = parts.join().err().unwrap();
+        thread::scope(|scope| {
+            for (i, mut slot) in slots.into_iter().enumerate() {
+                scope.spawn(move || {
+                    let (image, mask) = slot.parts();
+                    image.fill(i as u8 + 1);
+                    mask.fill(i as u8 + 11);
+                });
+            }
+        });
+        let slab = parts.join().ok().unwrap();
+        for i in 0..3 {
+            assert!(slab.images(3)[i * 105..][..105].iter().all(|&v| v == i as u8 + 1));
+            assert!(slab.masks(3)[i * 35..][..35].iter().all(|&v| v == i as u8 + 11));
+        }
+    }
+
+    #[test]
+    fn a_slab_left_in_parts_returns_with_its_last_slot() {
+        let ring = Ring::new(LAYOUT, 1).unwrap();
+        let (parts, mut slots) = ring.acquire().unwrap().into_slots(2);
+        drop(parts);
+        slots.pop();
+        assert!(ring.0.free().slabs.is_empty());
+        slots.pop();
+        assert!(ring.acquire().is_some());
+    }
+
+    #[test]
+    fn no_more_slabs_are_out_than_there_are() {
+        const SLABS: usize = 3;
+        let ring = Ring::new(LAYOUT, SLABS).unwrap();
+        let out = [const { AtomicUsize::new(0) }; SLABS];
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let slab = ring.acquire().unwrap();
+                        assert_eq!(out[slab.index].fetch_add(1, Ordering::SeqCst), 0, "held twice");
+                        thread::yield_now();
+                        out[slab.index].fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(ring.0.free().slabs.len(), SLABS);
+    }
+
+    #[test]
+    fn closing_wakes_those_who_wait() {
+        let ring = Ring::new(LAYOUT, 1).unwrap();
+        let held = ring.acquire().unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| ring.acquire().is_none());
+            ring.close();
+            assert!(waiting.join().unwrap());
+        });
+        drop(held);
+        assert!(ring.acquire().is_none());
+    }
+
+    #[test]
+    fn impossible_sizes_are_an_error() {
+        let layout = PixelLayout { batch: 1 << 40, height: 16384, width: 16384, channels: 3 };
+        assert!(Ring::new(layout, 4).is_err());
+        assert_eq!(ring_bytes(&layout, 4), None);
+    }
+}

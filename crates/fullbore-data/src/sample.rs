@@ -1,0 +1,146 @@
+//! One sample: from its files to its place on a canvas.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+
+use fullbore_types::{Classes, SampleId, Size};
+
+use crate::DataError;
+use crate::canvas::Placement;
+use crate::decode::{DecodeLimits, DecodeScratch, Picture, Wanted};
+use crate::mask::{MaskError, MaskValues};
+use crate::resample::{self, ResampleScratch};
+use crate::source::{Part, Source};
+use crate::stats::{Counters, timed};
+
+/// What a worker keeps from sample to sample, so that steady work allocates only within decoders.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    image_file: Vec<u8>,
+    mask_file: Vec<u8>,
+    image: Vec<u8>,
+    mask: Vec<u8>,
+    decode: DecodeScratch,
+    resample: ResampleScratch,
+}
+
+/// How every sample of a loader is read.
+pub(crate) struct SampleReader {
+    wanted: Wanted,
+    masks: MaskValues,
+    limits: DecodeLimits,
+}
+
+/// Where the mask of a sample goes.
+pub(crate) enum MaskOut<'a> {
+    /// Onto the canvas, as the image.
+    Canvas(&'a mut [u8]),
+    /// Class indices at the size of the source.
+    Native(&'a mut Vec<u8>),
+}
+
+impl SampleReader {
+    /// # Panics
+    /// When `channels` is neither 1 nor 3.
+    pub(crate) fn new(channels: u8, classes: &Classes, limits: DecodeLimits) -> Self {
+        assert!(channels == 1 || channels == 3, "images have 1 or 3 channels");
+        let wanted = if channels == 1 { Wanted::Gray } else { Wanted::Rgb };
+        SampleReader { wanted, masks: MaskValues::new(classes), limits }
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.wanted.channels()
+    }
+
+    /// Reads, decodes and places one sample. `place` decides where the image lies once its size is known;
+    /// `out` gives the canvas and the mask's destination for that placement.
+    pub(crate) fn load<'out>(
+        &self,
+        source: &dyn Source,
+        id: SampleId,
+        scratch: &mut Scratch,
+        counters: &Counters,
+        place: impl FnOnce(Size) -> Placement,
+        out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
+    ) -> Result<Placement, DataError> {
+        let Scratch { image_file, mask_file, image, mask, decode, resample } = scratch;
+        timed(&counters.read, || {
+            source.read(id, Part::Image, self.limits.max_bytes, image_file)?;
+            source.read(id, Part::Mask, self.limits.max_bytes, mask_file)
+        })?;
+        let n_bytes = image_file.len() + mask_file.len();
+        counters.bytes_read.fetch_add(n_bytes as u64, Ordering::Relaxed);
+
+        let (image_path, mask_path) = (source.file(id, Part::Image), source.file(id, Part::Mask));
+        let image_picture = Picture::open(image_file, &image_path, self.wanted, &self.limits)?;
+        let mask_picture = Picture::open(mask_file, &mask_path, Wanted::Mask, &self.limits)?;
+        let size = image_picture.size();
+        if mask_picture.size() != size {
+            return Err(DataError::Mask(MaskError::SizeMismatch {
+                image: image_path.clone(),
+                image_size: size,
+                mask: mask_path.clone(),
+                mask_size: mask_picture.size(),
+            }));
+        }
+        let lossy_mask = mask_picture.is_lossy();
+        timed(&counters.decode, || {
+            mask.resize(mask_picture.n_bytes(), 0);
+            mask_picture.read(mask, decode)
+        })?;
+
+        let placement = place(size);
+        let (canvas, mask_out) = out(&placement);
+        if placement.is_identity() {
+            timed(&counters.decode, || image_picture.read(canvas, decode))?;
+        } else {
+            timed(&counters.decode, || {
+                image.resize(image_picture.n_bytes(), 0);
+                image_picture.read(image, decode)
+            })?;
+            timed(&counters.pack, || {
+                resample::place_image(image, self.channels(), &placement, canvas, resample);
+            });
+        }
+        timed(&counters.pack, || {
+            let table = self.masks.table_for(mask, size.width, lossy_mask, &mask_path)?;
+            match mask_out {
+                MaskOut::Canvas(canvas) => {
+                    resample::place_mask(mask, table, &placement, canvas, resample);
+                }
+                MaskOut::Native(indices) => {
+                    indices.resize(mask.len(), 0);
+                    resample::translate(mask, table, indices);
+                }
+            }
+            Ok::<_, DataError>(())
+        })?;
+        counters.samples.fetch_add(1, Ordering::Relaxed);
+        Ok(placement)
+    }
+}
+
+/// Loads a sample with `load`; a panic there becomes an error that names the sample, and a fresh scratch.
+pub(crate) fn contained<T>(
+    source: &dyn Source,
+    id: SampleId,
+    scratch: &mut Scratch,
+    load: impl FnOnce(&mut Scratch) -> Result<T, DataError>,
+) -> Result<T, DataError> {
+    // Unwind safety: the scratch is replaced, and what was half written is never shown.
+    catch_unwind(AssertUnwindSafe(|| load(scratch))).unwrap_or_else(|panic| {
+        *scratch = Scratch::default();
+        // The panic may have come from the source itself, so ask it for names with the same care.
+        let names = catch_unwind(AssertUnwindSafe(|| {
+            (source.name(id), source.file(id, Part::Image).display().to_string())
+        }));
+        let (name, file) = names.unwrap_or_else(|_| (format!("number {}", id.0), "unknown file".into()));
+        Err(DataError::Panicked { name, file, message: panic_message(&*panic) })
+    })
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
+}

@@ -1,0 +1,7 @@
+//! The loaders on real files, in memory and on disk.
+
+mod data_set;
+mod eval;
+mod faults;
+mod real_data;
+mod stream;
