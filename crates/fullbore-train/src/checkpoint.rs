@@ -1,0 +1,202 @@
+//! A run's state in one file: weights, average, optimizer, progress, and the plan that made them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fullbore_checkpoint::{Checkpoint, CheckpointError, NamedTensor};
+use fullbore_nn::weights::{self, LoadReport};
+use fullbore_torch::{NoGrad, Tensor};
+use fullbore_types::Position;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::plan::Plan;
+use crate::step::Engine;
+
+/// Where the parts lie in the file.
+const MODEL: &str = "model.";
+const EMA: &str = "ema.";
+const OPTIMIZER: &str = "optimizer.";
+
+/// How far a run has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimizer steps done.
+    pub step: u64,
+    /// The next batch to train on.
+    pub position: Position,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Steps done when an epoch was last ended: evaluated, if it was its turn.
+    #[serde(default)]
+    pub ended: u64,
+}
+
+/// The evaluation that made the best checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Value of `checkpoint.metric`.
+    pub value: f64,
+    /// Zero-based epoch.
+    pub epoch: u64,
+    /// Optimizer steps done.
+    pub step: u64,
+}
+
+/// A checkpoint file that is whole, but not one of ours or not of this model.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum RestoreError {
+    /// No plan or progress inside.
+    #[error("{path}: no `{what}` inside: not a training checkpoint of fullbore")]
+    #[diagnostic(
+        code(data::not_a_training_checkpoint),
+        help("give the run folder or file that `fullbore train` wrote")
+    )]
+    Foreign {
+        /// The file.
+        path: String,
+        /// What is missing or unreadable.
+        what: &'static str,
+    },
+    /// The tensors are not those of the plan's model.
+    #[error("{path} does not fit the model: {report}")]
+    #[diagnostic(
+        code(data::checkpoint_mismatch),
+        help("use the checkpoint with the plan that made it (plan.yaml beside it)")
+    )]
+    Mismatch {
+        /// The file.
+        path: String,
+        /// What was found.
+        report: LoadReport,
+    },
+}
+
+/// Writes everything that a run needs to go on, atomically: a crash leaves the previous file.
+pub fn save(path: &Path, engine: &Engine, plan: &Plan, progress: &Progress) -> Result<(), TrainError> {
+    let mut tensors = weights::save(&engine.params, MODEL)?;
+    if let Some(ema) = &engine.ema {
+        add(&mut tensors, EMA, ema.state()?)?;
+    }
+    add(&mut tensors, OPTIMIZER, engine.optimizer.state()?)?;
+    let metadata = BTreeMap::from([
+        ("fullbore.plan".to_string(), to_json(plan)),
+        ("fullbore.progress".to_string(), to_json(progress)),
+        ("fullbore.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+    ]);
+    fullbore_checkpoint::write(path, &tensors, &metadata)?;
+    Ok(())
+}
+
+fn add(
+    tensors: &mut Vec<NamedTensor<'static>>,
+    prefix: &str,
+    state: Vec<(String, Tensor)>,
+) -> fullbore_torch::Result<()> {
+    for (name, tensor) in state {
+        tensors.push(weights::to_named(format!("{prefix}{name}"), &tensor)?);
+    }
+    Ok(())
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plans and progress are plain data")
+}
+
+/// A checkpoint read from disk.
+#[derive(Debug)]
+pub struct Saved {
+    file: Checkpoint,
+    path: String,
+    /// The plan of the run that wrote it.
+    pub plan: Plan,
+    /// How far that run had come.
+    pub progress: Progress,
+}
+
+impl Saved {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let file = fullbore_checkpoint::read(path)?;
+        let path = path.display().to_string();
+        let plan = from_json(&file, &path, "fullbore.plan")?;
+        let progress = from_json(&file, &path, "fullbore.progress")?;
+        Ok(Self { file, path, plan, progress })
+    }
+
+    /// Puts weights, average and optimizer state into an engine of the same plan.
+    ///
+    /// # Errors
+    /// [`RestoreError::Mismatch`]; the engine is then partly overwritten and must not be used.
+    pub fn restore(&self, engine: &Engine) -> Result<(), TrainError> {
+        self.restore_weights(&engine.params, Weights::Raw)?;
+        if let Some(ema) = &engine.ema {
+            self.restore_state(EMA, ema.state()?)?;
+        }
+        self.restore_state(OPTIMIZER, engine.optimizer.state()?)
+    }
+
+    /// Puts weights into a model; everything must be there.
+    pub fn restore_weights(&self, params: &fullbore_nn::Params, which: Weights) -> Result<(), TrainError> {
+        let prefix = match which {
+            Weights::Raw => MODEL,
+            Weights::Evaluated if self.file.tensors.keys().any(|name| name.starts_with(EMA)) => EMA,
+            Weights::Evaluated => MODEL,
+        };
+        let report = weights::load(params, self.part(prefix))?;
+        if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
+    }
+
+    fn restore_state(&self, prefix: &str, state: Vec<(String, Tensor)>) -> Result<(), TrainError> {
+        let _no_grad = NoGrad::new();
+        let found: BTreeMap<_, _> = self.part(prefix).collect();
+        let mut report = LoadReport::default();
+        for (name, tensor) in state {
+            let Some(named) = found.get(name.as_str()) else {
+                report.missing.push((format!("{prefix}{name}"), None));
+                continue;
+            };
+            let shape: Vec<usize> = tensor.size().iter().map(|&s| s as usize).collect();
+            if shape == named.shape {
+                tensor.copy_(&weights::from_named(named)?)?;
+                report.applied += 1;
+            } else {
+                report.mismatched.push((format!("{prefix}{name}"), shape, named.shape.clone()));
+            }
+        }
+        if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
+    }
+
+    fn part<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a NamedTensor<'a>)> {
+        self.file.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
+    }
+
+    fn mismatch(&self, report: LoadReport) -> TrainError {
+        RestoreError::Mismatch { path: self.path.clone(), report }.into()
+    }
+}
+
+/// Which weights of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// The ones that were trained.
+    Raw,
+    /// Their average where the run kept one: the ones that were evaluated.
+    Evaluated,
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(
+    file: &Checkpoint,
+    path: &str,
+    what: &'static str,
+) -> Result<T, TrainError> {
+    let foreign = || RestoreError::Foreign { path: path.to_string(), what };
+    let text = file.metadata.get(what).ok_or_else(foreign)?;
+    Ok(serde_json::from_str(text).map_err(|_| foreign())?)
+}
+
+impl From<CheckpointError> for TrainError {
+    fn from(error: CheckpointError) -> Self {
+        TrainError::Checkpoint(Box::new(error))
+    }
+}

@@ -1,0 +1,102 @@
+use std::path::PathBuf;
+
+use fullbore_checkpoint::CheckpointError;
+use fullbore_data::{ConfigError, DataError, SourceError};
+
+use crate::checkpoint::RestoreError;
+use crate::plan::PlanError;
+
+/// Everything that can end a run early.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum TrainError {
+    /// A setting of the data part.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    /// A setting that clashes with another part.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Plan(#[from] PlanError),
+    /// The data set's layout.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Source(#[from] SourceError),
+    /// A sample.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Data(#[from] DataError),
+    /// A checkpoint file.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Checkpoint(Box<CheckpointError>),
+    /// A checkpoint's content.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Restore(#[from] RestoreError),
+    /// libtorch, memory or the device.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Torch(#[from] fullbore_torch::Error),
+    /// The batch can never be filled.
+    #[error("batch.size {batch} is larger than the training set: {samples} samples in {path}")]
+    #[diagnostic(
+        code(config::batch_too_large),
+        help(
+            "use a smaller batch.size, data.drop_last: false, or (with resize: crop) more data.crops_per_image"
+        )
+    )]
+    BatchTooLarge {
+        /// Samples asked for per step.
+        batch: usize,
+        /// Samples there are.
+        samples: usize,
+        /// The training set.
+        path: PathBuf,
+    },
+    /// Every step of the run is done.
+    #[error("the run in {} is complete: {step} of {steps_total} steps are done", path.display())]
+    #[diagnostic(
+        code(config::run_complete),
+        help("score it with `fullbore eval {}`, or start a new run with more run.epochs", path.display())
+    )]
+    Complete {
+        /// The run folder.
+        path: PathBuf,
+        /// Steps done.
+        step: u64,
+        /// Steps that the plan asks for.
+        steps_total: u64,
+    },
+    /// Not even one sample fits.
+    #[error("out of memory with a micro-batch of one sample ({width}x{height}): {message}")]
+    #[diagnostic(
+        code(limit::out_of_memory),
+        help(
+            "use a smaller data.size or model.base, or a device with more memory; batch.size need not change"
+        )
+    )]
+    NothingFits {
+        /// Canvas columns.
+        width: u32,
+        /// Canvas rows.
+        height: u32,
+        /// The allocator's words.
+        message: String,
+    },
+    /// The loss is not a number any more.
+    #[error(
+        "loss or gradient is not finite (NaN or infinite) at step {step}; log points like that in a row: {points}"
+    )]
+    #[diagnostic(
+        code(config::diverged),
+        help(
+            "use a smaller optimizer.lr, a longer schedule.warmup_steps or precision: fp32; checkpoints in the run folder are from before"
+        )
+    )]
+    Diverged {
+        /// Log points.
+        points: u32,
+        /// Optimizer steps done.
+        step: u64,
+    },
+}

@@ -1,0 +1,19 @@
+//! From a validated plan to a trained model.
+//!
+//! - [`plan`]: every setting of a run, and the checks that span several parts.
+//! - [`run`]: the story of a run, in order. [`step`]: one optimizer step that survives running out of memory.
+//! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files.
+//! - [`schedule`], [`ema`]: learning rate, average of the weights.
+
+pub mod checkpoint;
+pub mod ema;
+mod error;
+pub mod evaluate;
+pub mod plan;
+pub mod run;
+pub mod schedule;
+pub mod setup;
+pub mod step;
+
+pub use error::TrainError;
+pub use plan::{Plan, PlanError};

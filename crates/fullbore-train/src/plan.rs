@@ -1,0 +1,391 @@
+//! The resolved plan of a run: every key with its value, and the checks that span several parts.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use fullbore_data::{DataConfig, Resize};
+use fullbore_nn::losses::LossConfig;
+use fullbore_nn::models::ModelConfig;
+use fullbore_nn::optim::OptimizerConfig;
+use fullbore_nn::{NormConfig, NormKind};
+use fullbore_torch::{Device, Kind};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::schedule::ScheduleConfig;
+
+/// Everything a run needs to know, stored in the run folder as `plan.yaml` and in every checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Length, seed, folder.
+    pub run: RunConfig,
+    /// Where the model trains.
+    pub device: DeviceChoice,
+    /// Files to batches.
+    pub data: DataConfig,
+    /// Effective and micro-batch.
+    pub batch: BatchConfig,
+    /// The network.
+    pub model: ModelConfig,
+    /// Its normalisation layers.
+    pub norm: NormConfig,
+    /// How weights are updated.
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate moves.
+    pub schedule: ScheduleConfig,
+    /// What is minimised.
+    pub loss: LossConfig,
+    /// Arithmetic of forward and backward.
+    pub precision: PrecisionChoice,
+    /// Average of the weights.
+    pub ema: EmaConfig,
+    /// Validation.
+    pub eval: EvalPlan,
+    /// Saving.
+    pub checkpoint: CheckpointConfig,
+}
+
+/// Length, seed, folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The run folder; `None`: a new one below `runs/`.
+    pub dir: Option<PathBuf>,
+    /// Passes over the training set.
+    pub epochs: u64,
+    /// Optimizer steps after which the run ends in any case.
+    pub steps: Option<u64>,
+    /// Seed of order, crops and initial weights.
+    pub seed: u64,
+    /// Deterministic kernels, no live decisions.
+    pub reproducible: bool,
+    /// Steps between two log points, the only places where the host waits for the device.
+    pub log_every: u64,
+}
+
+/// Effective and micro-batch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchConfig {
+    /// Samples per optimizer step.
+    pub size: usize,
+    /// Samples per forward pass.
+    pub micro: Micro,
+}
+
+/// Samples per forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Micro {
+    /// The whole batch, halved when memory runs out.
+    Auto,
+    /// This many, halved when memory runs out.
+    Count(usize),
+}
+
+/// An average of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmaConfig {
+    /// Share of the old average that a step keeps; `None`: no average.
+    pub decay: Option<f64>,
+}
+
+/// Validation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalPlan {
+    /// Epochs between evaluations.
+    pub every: u64,
+    /// Samples per forward pass; `None`: `batch.size`.
+    pub batch: Option<usize>,
+}
+
+/// Saving.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Epochs between saves of `last`.
+    pub every: u64,
+    /// `dice` (mean over classes) or `dice_per_class.NAME`; the highest makes `best`.
+    pub metric: String,
+}
+
+/// Where the model trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best there is.
+    Auto,
+    /// This one.
+    Named(Device),
+}
+
+/// Arithmetic of forward and backward; weights, losses and norms are fp32 in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrecisionChoice {
+    /// bf16 where the device computes faster in it, else fp32.
+    Auto,
+    /// IEEE single precision.
+    Fp32,
+    /// bfloat16 for convolutions and matrix products.
+    Bf16,
+}
+
+/// A plan that cannot work, with the key to change.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{key}: {value} cannot work: {allowed}")]
+#[diagnostic(code(config::plan), help("change {key} in the YAML file or with --set {key}=VALUE"))]
+pub struct PlanError {
+    /// Dotted key.
+    pub key: &'static str,
+    /// What it is set to.
+    pub value: String,
+    /// What would work, and why.
+    pub allowed: String,
+}
+
+fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> PlanError {
+    PlanError { key, value: value.to_string(), allowed: allowed.into() }
+}
+
+impl Plan {
+    /// Checks what one part alone cannot see. The parts' own checks come first: [`DataConfig::check`].
+    pub fn check(&self) -> Result<(), PlanError> {
+        self.check_counts()?;
+        self.check_model()?;
+        self.check_numbers()?;
+        self.check_metric()
+    }
+
+    /// Micro-batch to begin with.
+    pub fn first_micro(&self) -> usize {
+        match self.batch.micro {
+            Micro::Auto => self.batch.size,
+            Micro::Count(n) => n.min(self.batch.size),
+        }
+    }
+
+    /// True when targets may hold ignored pixels: void labels, or padding.
+    pub fn may_ignore(&self) -> bool {
+        self.data.void.is_some() || self.data.resize != Resize::Stretch
+    }
+
+    /// Output channels of the network.
+    pub fn channels_out(&self) -> Result<i64, PlanError> {
+        let classes = self.data.classes.len();
+        self.loss.name.channels(classes).ok_or_else(|| {
+            // As it is written in settings.
+            let name = serde_json::to_value(self.loss.name).unwrap_or_default();
+            refuse(
+                "loss.name",
+                name.as_str().unwrap_or_default(),
+                format!("bce and bce_dice want two classes, data.classes has {classes}; use ce or ce_dice"),
+            )
+        })
+    }
+
+    fn check_counts(&self) -> Result<(), PlanError> {
+        let at_least_one = [
+            ("run.epochs", self.run.epochs),
+            ("run.steps", self.run.steps.unwrap_or(1)),
+            ("run.log_every", self.run.log_every),
+            ("batch.size", self.batch.size as u64),
+            ("eval.every", self.eval.every),
+            ("eval.batch", self.eval.batch.unwrap_or(1) as u64),
+            ("checkpoint.every", self.checkpoint.every),
+            ("model.base", u64::from(self.model.base)),
+            ("model.depth", u64::from(self.model.depth)),
+            ("norm.group", u64::from(self.norm.group.unwrap_or(1))),
+            ("norm.groups", u64::from(self.norm.groups)),
+        ];
+        if let Some((key, value)) = at_least_one.into_iter().find(|(_, value)| *value == 0) {
+            return Err(refuse(key, value, "at least 1"));
+        }
+        let at_most = [
+            ("batch.size", self.batch.size as u64, 65_536),
+            ("model.base", u64::from(self.model.base), 1024),
+            ("model.depth", u64::from(self.model.depth), 8),
+        ];
+        if let Some((key, value, most)) = at_most.into_iter().find(|(_, value, most)| value > most) {
+            return Err(refuse(key, value, format!("at most {most}")));
+        }
+        match self.batch.micro {
+            Micro::Count(n) if n == 0 || n > self.batch.size => {
+                Err(refuse("batch.micro", n, format!("auto, or 1 to batch.size ({})", self.batch.size)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_model(&self) -> Result<(), PlanError> {
+        let multiple = self.model.side_multiple();
+        let size = self.data.size;
+        if !size.height.is_multiple_of(multiple) || !size.width.is_multiple_of(multiple) {
+            let allowed = format!(
+                "sides must be multiples of {multiple}, because the network halves them {} times (model.depth)",
+                self.model.depth
+            );
+            return Err(refuse("data.size", size, allowed));
+        }
+        if self.norm.kind == NormKind::Batch
+            && self.norm.group == Some(1)
+            && size.height == multiple
+            && size.width == multiple
+        {
+            return Err(refuse("norm.group", 1, "at least 2 when the deepest feature map is a single pixel"));
+        }
+        self.channels_out().map(drop)
+    }
+
+    fn check_numbers(&self) -> Result<(), PlanError> {
+        let o = &self.optimizer;
+        let positive =
+            [("optimizer.lr", o.lr), ("optimizer.eps", o.eps), ("optimizer.clip", o.clip.unwrap_or(1.0))];
+        if let Some((key, value)) = positive.into_iter().find(|(_, v)| !(v.is_finite() && *v > 0.0)) {
+            return Err(refuse(key, value, "a finite number above 0"));
+        }
+        let not_negative =
+            [("optimizer.weight_decay", o.weight_decay), ("schedule.min_lr", self.schedule.min_lr)];
+        if let Some((key, value)) = not_negative.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
+            return Err(refuse(key, value, "a finite number, 0 or more"));
+        }
+        if self.schedule.min_lr > o.lr {
+            return Err(refuse(
+                "schedule.min_lr",
+                self.schedule.min_lr,
+                format!("at most optimizer.lr ({})", o.lr),
+            ));
+        }
+        let below_one = |v: f64| (0.0..1.0).contains(&v);
+        if !below_one(o.betas.0) || !below_one(o.betas.1) {
+            return Err(refuse(
+                "optimizer.betas",
+                format!("{:?}", o.betas),
+                "two numbers from 0 up to, but not including, 1",
+            ));
+        }
+        match self.ema.decay {
+            Some(decay) if !(decay > 0.0 && decay < 1.0) => {
+                Err(refuse("ema.decay", decay, "between 0 and 1, or null for no average"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_metric(&self) -> Result<(), PlanError> {
+        let metric = self.checkpoint.metric.as_str();
+        let known = match metric.strip_prefix("dice_per_class.") {
+            Some(class) => self.data.classes.contains_key(class),
+            None => metric == "dice",
+        };
+        if known {
+            return Ok(());
+        }
+        let names: Vec<_> = self.data.classes.keys().map(|n| format!("dice_per_class.{n}")).collect();
+        Err(refuse("checkpoint.metric", metric, format!("dice, or one of {}", names.join(", "))))
+    }
+}
+
+impl PrecisionChoice {
+    /// The type that convolutions run in, `None` for fp32.
+    pub fn resolve(self, device: Device) -> Option<Kind> {
+        match self {
+            PrecisionChoice::Fp32 => None,
+            PrecisionChoice::Bf16 => Some(Kind::BFloat16),
+            PrecisionChoice::Auto => match device {
+                Device::Cuda(_) => Some(Kind::BFloat16),
+                _ => cpu_has_fast_bf16().then_some(Kind::BFloat16),
+            },
+        }
+    }
+}
+
+/// Whether the CPU has matrix instructions for bf16 (AMX). Without them bf16 loses to fp32: with AVX-512's own bf16
+/// instructions a U-Net step took 1.4 times as long.
+fn cpu_has_fast_bf16() -> bool {
+    std::fs::read_to_string("/proc/cpuinfo")
+        .is_ok_and(|text| text.split_whitespace().any(|flag| flag == "amx_bf16"))
+}
+
+impl Serialize for Micro {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Micro::Auto => serializer.serialize_str("auto"),
+            Micro::Count(n) => serializer.serialize_u64(*n as u64),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Micro {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Samples;
+
+        impl de::Visitor<'_> for Samples {
+            type Value = Micro;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("auto or a whole number of samples")
+            }
+
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Micro, E> {
+                usize::try_from(n)
+                    .map(Micro::Count)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(n), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Micro, E> {
+                match word {
+                    "auto" => Ok(Micro::Auto),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Samples)
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            DeviceChoice::Auto => serializer.serialize_str("auto"),
+            DeviceChoice::Named(device) => serializer.serialize_str(&device_name(*device)),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        match word.as_str() {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Named(Device::Cpu)),
+            "cuda" => Ok(DeviceChoice::Named(Device::Cuda(0))),
+            other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+                Some(index) => Ok(DeviceChoice::Named(Device::Cuda(index))),
+                None => {
+                    Err(de::Error::invalid_value(de::Unexpected::Str(other), &"auto, cpu, cuda or cuda:N"))
+                }
+            },
+        }
+    }
+}
+
+/// The name that `device:` accepts: `cpu`, `cuda:0`.
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".into(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".into(),
+        Device::Vulkan => "vulkan".into(),
+    }
+}
+
+/// The name that `precision:` accepts.
+pub fn precision_name(precision: Option<Kind>) -> &'static str {
+    match precision {
+        None => "fp32",
+        Some(Kind::BFloat16) => "bf16",
+        Some(_) => "fp16",
+    }
+}

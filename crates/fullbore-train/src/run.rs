@@ -1,0 +1,513 @@
+//! The story of a run: set up, then epochs of steps, evaluations and checkpoints, then the summary.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fullbore_data::{HostBatch, Loader};
+use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
+use fullbore_feed::DeviceBatch;
+use fullbore_torch::{Device, Kind, Tensor, empty_device_cache, synchronize};
+
+use crate::TrainError;
+use crate::checkpoint::{self, Best, Progress};
+use crate::evaluate::{EvalSettings, Scores, evaluate};
+use crate::plan::{Plan, device_name, precision_name};
+use crate::setup::{self, Prepared};
+use crate::step::{Phase, StepDone, StepOutcome};
+
+/// Steps at the start that do not count towards samples/s: caches fill and kernels are chosen there.
+pub const WARM_UP_STEPS: u64 = 8;
+
+/// Log points in a row without a finite loss and gradient after which a run is given up.
+const NON_FINITE_POINTS: u32 = 3;
+
+/// What came out of a run.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// How it ended.
+    pub status: RunStatus,
+    /// Optimizer steps done, those before a resume included.
+    pub steps: u64,
+    /// Training samples per second after [`WARM_UP_STEPS`], without evaluations and checkpoints.
+    pub samples_per_s: f64,
+    /// Share of the same time spent waiting for data, 0 to 1.
+    pub data_wait: f64,
+    /// Mean loss since the last log point.
+    pub loss: f64,
+    /// The last evaluation.
+    pub scores: Option<Scores>,
+    /// The best evaluation.
+    pub best: Option<Best>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Trains what [`setup::prepare`] built from `plan`, into `run_dir`. `stop` ends the run after the current step: the
+/// state is saved, the summary says `Interrupted`.
+pub fn train(
+    plan: &Plan,
+    prepared: Prepared,
+    run_dir: &RunDir,
+    reporter: &Reporter,
+    stop: &AtomicBool,
+) -> Result<Summary, TrainError> {
+    let mut run = Run::new(plan, prepared, run_dir, reporter)?;
+    let result = run.train(stop);
+    if let Err(error) = &result {
+        run.fail(error);
+    }
+    result
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    run_dir: &'a RunDir,
+    reporter: &'a Reporter,
+    started: Instant,
+    ground: Prepared,
+    eval: EvalSettings,
+    micro: usize,
+    steps_per_epoch: u64,
+    steps_total: u64,
+    clock: Clock,
+    log: LogWindow,
+    scores: Option<Scores>,
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        plan: &'a Plan,
+        ground: Prepared,
+        run_dir: &'a RunDir,
+        reporter: &'a Reporter,
+    ) -> Result<Self, TrainError> {
+        let samples = ground.data.train.len() as u64;
+        let batch = plan.batch.size as u64;
+        let steps_per_epoch = if plan.data.drop_last { samples / batch } else { samples.div_ceil(batch) };
+        let steps_total = (steps_per_epoch * plan.run.epochs).min(plan.run.steps.unwrap_or(u64::MAX));
+        let Progress { step, ended, .. } = ground.progress;
+        if step >= steps_total && ended == step {
+            return Err(TrainError::Complete { path: run_dir.path().into(), step, steps_total });
+        }
+        Ok(Self {
+            plan,
+            run_dir,
+            reporter,
+            started: Instant::now(),
+            eval: setup::eval_settings(plan),
+            micro: plan.first_micro(),
+            steps_per_epoch,
+            steps_total,
+            clock: Clock::new(step),
+            log: LogWindow::new(ground.device)?,
+            scores: None,
+            ground,
+        })
+    }
+
+    fn train(&mut self, stop: &AtomicBool) -> Result<Summary, TrainError> {
+        self.announce();
+        let from = self.ground.progress.position;
+        let mut loader = setup::loader(
+            self.plan,
+            self.ground.data.train.clone(),
+            self.ground.workers,
+            from,
+            self.plan.run.epochs,
+        )?;
+        // It was stopped between the last step of an epoch and its evaluation.
+        if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
+            self.end_epoch()?;
+            self.clock.restart();
+        }
+        let mut status = RunStatus::Completed;
+        while self.ground.progress.step < self.steps_total {
+            let Some(batch) = self.clock.wait_for(&mut loader) else { break };
+            let batch = batch?;
+            if batch.position().batch == 0 {
+                self.reporter.emit(Event::EpochStarted { epoch: batch.position().epoch });
+            }
+            self.step(batch)?;
+            let due =
+                self.ground.progress.step.is_multiple_of(self.plan.run.log_every) || self.epoch_is_over();
+            // Reading waits for the device, so that the step's time is whole; only then the clock is read.
+            let reading = if due { self.log.read()? } else { None };
+            self.clock.step_done(self.ground.progress.step, self.ground.device)?;
+            if let Some(reading) = reading {
+                self.log_point(reading)?;
+            }
+            if stop.load(Ordering::Relaxed) {
+                status = RunStatus::Interrupted;
+                break;
+            }
+            if self.epoch_is_over() {
+                self.end_epoch()?;
+                self.clock.restart();
+            }
+        }
+        drop(loader);
+        if self.log.is_finite() {
+            self.save_last()?;
+        }
+        Ok(self.finish(status, None))
+    }
+
+    fn announce(&self) {
+        self.reporter.emit(Event::RunStarted {
+            run_dir: self.run_dir.path().display().to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            device: device_name(self.ground.device),
+            precision: precision_name(self.ground.precision).into(),
+            threads: fullbore_torch::num_threads() as u64,
+            workers: self.ground.workers as u64,
+            n_train: self.ground.data.train.len() as u64,
+            n_val: self.ground.data.val.len() as u64,
+            parameters: self.ground.engine.params.count() as u64,
+            epochs: self.plan.run.epochs,
+            steps_per_epoch: self.steps_per_epoch,
+            steps_total: self.steps_total,
+            plan: serde_json::to_value(self.plan).ok(),
+        });
+    }
+
+    /// One optimizer step, whatever micro-batch it takes.
+    fn step(&mut self, batch: HostBatch) -> Result<(), TrainError> {
+        let lr = self.lr();
+        let next = batch.next_position();
+        let samples = batch.len();
+        let mut open = self.ground.engine.begin(DeviceBatch::upload(batch, self.ground.device)?)?;
+        while let StepOutcome::OutOfMemory { at, message } =
+            self.ground.engine.advance(&mut open, self.micro)?
+        {
+            self.shrink(at, samples, message)?;
+        }
+        let done = self.ground.engine.update(open, lr)?;
+        self.log.add(done, samples)?;
+        self.ground.progress.step += 1;
+        self.ground.progress.position = next;
+        Ok(())
+    }
+
+    /// Halves the micro-batch after running out of memory, and frees what can be freed.
+    fn shrink(&mut self, at: Phase, samples: usize, message: String) -> Result<(), TrainError> {
+        let tried = self.micro.min(samples);
+        let step = self.ground.progress.step;
+        let at = match at {
+            Phase::Forward => OutOfMemoryAt::Forward,
+            Phase::Backward => OutOfMemoryAt::Backward,
+        };
+        self.reporter.emit(Event::OutOfMemory {
+            step,
+            at,
+            micro_batch: tried as u64,
+            message: message.clone(),
+        });
+        empty_device_cache(self.ground.device)?;
+        if tried == 1 {
+            let size = self.plan.data.size;
+            return Err(TrainError::NothingFits { width: size.width, height: size.height, message });
+        }
+        self.micro = tried / 2;
+        let group = self.plan.norm.group.map_or(samples, |n| n as usize);
+        let mut reason = "out of memory".to_string();
+        if self.plan.norm.kind == fullbore_nn::NormKind::Batch && self.micro < group {
+            reason +=
+                &format!("; BatchNorm statistics are now over {} samples instead of {group}", self.micro);
+        }
+        let (from, to) = (tried as u64, self.micro as u64);
+        self.reporter.emit(Event::MicroBatchChanged { step, from, to, reason });
+        Ok(())
+    }
+
+    /// Reports the steps since the last log point.
+    fn log_point(&mut self, window: LogReading) -> Result<(), TrainError> {
+        let step = self.ground.progress.step;
+        let (elapsed, waited) = self.clock.since_log();
+        self.reporter.emit(Event::Step {
+            epoch: self.log.epoch(&self.ground.progress, self.steps_per_epoch),
+            step,
+            loss: window.loss,
+            lr: self.lr_of(step.saturating_sub(1)),
+            grad_norm: Some(window.grad_norm),
+            samples_per_s: window.samples as f64 / elapsed.as_secs_f64().max(1e-9),
+            data_wait: share(waited, elapsed),
+            micro_batch: self.micro as u64,
+        });
+        if window.non_finite_points > 0 {
+            let what = if window.loss.is_finite() { "gradient" } else { "loss" };
+            self.reporter.emit(Event::NonFinite { step, what: what.into() });
+        }
+        if window.non_finite_points >= NON_FINITE_POINTS {
+            return Err(self.diverged());
+        }
+        Ok(())
+    }
+
+    fn diverged(&self) -> TrainError {
+        TrainError::Diverged { points: self.log.non_finite_points, step: self.ground.progress.step }
+    }
+
+    fn epoch_is_over(&self) -> bool {
+        self.ground.progress.step >= self.steps_total || self.ground.progress.position.batch == 0
+    }
+
+    /// Evaluates and saves when it is their turn, and after the last step in any case.
+    fn end_epoch(&mut self) -> Result<(), TrainError> {
+        let last = self.ground.progress.step >= self.steps_total;
+        if !self.log.is_finite() {
+            // Such weights must not replace good ones, and cannot become better.
+            return if last { Err(self.diverged()) } else { Ok(()) };
+        }
+        let epoch = self.log.epoch(&self.ground.progress, self.steps_per_epoch);
+        if last || (epoch + 1).is_multiple_of(self.plan.eval.every) {
+            self.evaluate(epoch)?;
+        }
+        self.ground.progress.ended = self.ground.progress.step;
+        if !last && (epoch + 1).is_multiple_of(self.plan.checkpoint.every) {
+            self.save_last()?;
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, epoch: u64) -> Result<(), TrainError> {
+        let samples = setup::eval_loader(self.plan, self.ground.data.val.clone(), self.ground.workers)?;
+        let (engine, eval, reporter, step) =
+            (&self.ground.engine, &mut self.eval, self.reporter, self.ground.progress.step);
+        let score = || {
+            evaluate(engine, samples, eval, |micro_batch, message| {
+                reporter.emit(Event::OutOfMemory {
+                    step,
+                    at: OutOfMemoryAt::Eval,
+                    micro_batch: micro_batch as u64,
+                    message: message.into(),
+                });
+            })
+        };
+        let scores = match &engine.ema {
+            Some(ema) => ema.with_average(score)?,
+            None => score()?,
+        };
+        self.reporter.emit(evaluated(&scores, epoch, step));
+        let value = scores.metric(&self.plan.checkpoint.metric).unwrap_or(f64::NAN);
+        if value.is_finite() && self.ground.progress.best.as_ref().is_none_or(|best| value > best.value) {
+            self.ground.progress.best = Some(Best { value, epoch, step });
+            self.save(CheckpointKind::Best)?;
+        }
+        self.scores = Some(scores);
+        Ok(())
+    }
+
+    fn save_last(&self) -> Result<(), TrainError> {
+        self.save(CheckpointKind::Last)
+    }
+
+    fn save(&self, kind: CheckpointKind) -> Result<(), TrainError> {
+        let path = match kind {
+            CheckpointKind::Last => self.run_dir.last_checkpoint(),
+            CheckpointKind::Best => self.run_dir.best_checkpoint(),
+        };
+        checkpoint::save(&path, &self.ground.engine, self.plan, &self.ground.progress)?;
+        let step = self.ground.progress.step;
+        self.reporter.emit(Event::CheckpointSaved { kind, path: path.display().to_string(), step });
+        Ok(())
+    }
+
+    /// Keeps what the run has learnt, when it is worth keeping, and reports the end.
+    fn fail(&self, error: &TrainError) {
+        if self.log.is_finite()
+            && self.ground.progress.step > 0
+            && let Err(second) = self.save_last()
+        {
+            self.reporter.warn(format!("the state could not be saved either: {second}"));
+        }
+        self.finish(RunStatus::Failed, Some(error.to_string()));
+    }
+
+    fn finish(&self, status: RunStatus, message: Option<String>) -> Summary {
+        let batch = self.plan.batch.size as f64;
+        let (elapsed, waited, steps) = self.clock.measured();
+        let summary = Summary {
+            status,
+            steps: self.ground.progress.step,
+            samples_per_s: steps as f64 * batch / elapsed.as_secs_f64().max(1e-9),
+            data_wait: share(waited, elapsed),
+            loss: self.log.last_loss,
+            scores: self.scores.clone(),
+            best: self.ground.progress.best.clone(),
+            seconds: self.started.elapsed().as_secs_f64(),
+        };
+        self.reporter.emit(Event::RunFinished {
+            status,
+            steps: summary.steps,
+            seconds: summary.seconds,
+            samples_per_s: summary.samples_per_s,
+            data_wait: summary.data_wait,
+            best: summary.best.as_ref().map(|best| BestScore {
+                metric: self.plan.checkpoint.metric.clone(),
+                value: best.value,
+                epoch: best.epoch,
+                step: best.step,
+            }),
+            message,
+        });
+        summary
+    }
+
+    fn lr(&self) -> f64 {
+        self.lr_of(self.ground.progress.step)
+    }
+
+    fn lr_of(&self, step: u64) -> f64 {
+        self.plan.schedule.lr(self.plan.optimizer.lr, step, self.steps_total)
+    }
+}
+
+/// The event that tells of an evaluation.
+pub fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
+    let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> f64| {
+        scores.per_class.iter().map(|(name, s)| (name.clone(), value(s))).collect()
+    };
+    Event::Evaluated {
+        epoch,
+        step,
+        loss: scores.loss,
+        dice: scores.mean_dice(),
+        dice_per_class: per_class(|s| s.dice),
+        iou_per_class: per_class(|s| s.iou),
+        precision_per_class: per_class(|s| s.precision.unwrap_or(f64::NAN)),
+        recall_per_class: per_class(|s| s.recall.unwrap_or(f64::NAN)),
+        seconds: scores.seconds,
+    }
+}
+
+fn share(part: Duration, whole: Duration) -> f64 {
+    // A run that ends within a step has waited, but counted no step yet.
+    (part.as_secs_f64() / whole.as_secs_f64().max(1e-9)).min(1.0)
+}
+
+/// Time spent on training and on waiting for data; evaluations and checkpoints are left out.
+struct Clock {
+    first_step: u64,
+    mark: Instant,
+    measured: Interval,
+    since_log: Interval,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Interval {
+    elapsed: Duration,
+    waited: Duration,
+    steps: u64,
+}
+
+impl Clock {
+    fn new(first_step: u64) -> Self {
+        let (measured, since_log) = Default::default();
+        Self { first_step, mark: Instant::now(), measured, since_log }
+    }
+
+    fn wait_for(&mut self, loader: &mut Loader) -> Option<Result<HostBatch, fullbore_data::DataError>> {
+        let start = Instant::now();
+        let batch = loader.next();
+        let waited = start.elapsed();
+        self.measured.waited += waited;
+        self.since_log.waited += waited;
+        batch
+    }
+
+    /// Counts the time since the last mark; the warm-up's end begins the measurement anew.
+    fn step_done(&mut self, step: u64, device: Device) -> fullbore_torch::Result<()> {
+        let warm_up_ends = step == self.first_step + WARM_UP_STEPS;
+        if warm_up_ends {
+            // Work of the warm-up that is still queued must not be paid for later: one wait per run.
+            synchronize(device)?;
+        }
+        let elapsed = self.mark.elapsed();
+        self.mark = Instant::now();
+        self.measured.elapsed += elapsed;
+        self.measured.steps += 1;
+        self.since_log.elapsed += elapsed;
+        if warm_up_ends {
+            self.measured = Interval::default();
+        }
+        Ok(())
+    }
+
+    /// Begins after a pause that does not count.
+    fn restart(&mut self) {
+        self.mark = Instant::now();
+    }
+
+    fn since_log(&mut self) -> (Duration, Duration) {
+        let Interval { elapsed, waited, .. } = std::mem::take(&mut self.since_log);
+        (elapsed, waited)
+    }
+
+    fn measured(&self) -> (Duration, Duration, u64) {
+        let Interval { elapsed, waited, steps } = self.measured;
+        (elapsed, waited, steps)
+    }
+}
+
+/// Losses since the last log point, summed on the device.
+struct LogWindow {
+    loss_sum: Tensor,
+    grad_norm: Option<Tensor>,
+    steps: u64,
+    samples: u64,
+    last_loss: f64,
+    non_finite_points: u32,
+}
+
+struct LogReading {
+    loss: f64,
+    grad_norm: f64,
+    samples: u64,
+    non_finite_points: u32,
+}
+
+impl LogWindow {
+    fn new(device: Device) -> fullbore_torch::Result<Self> {
+        let loss_sum = Tensor::zeros(&[], Kind::Float, device)?;
+        Ok(Self {
+            loss_sum,
+            grad_norm: None,
+            steps: 0,
+            samples: 0,
+            last_loss: f64::NAN,
+            non_finite_points: 0,
+        })
+    }
+
+    fn add(&mut self, done: StepDone, samples: usize) -> fullbore_torch::Result<()> {
+        self.loss_sum.add_(&done.loss)?;
+        self.grad_norm = Some(done.grad_norm);
+        self.steps += 1;
+        self.samples += samples as u64;
+        Ok(())
+    }
+
+    /// Makes the host wait for the device. `None` when there was no step since the last reading.
+    fn read(&mut self) -> fullbore_torch::Result<Option<LogReading>> {
+        let Some(grad_norm) = self.grad_norm.take() else { return Ok(None) };
+        let loss = self.loss_sum.item()? / self.steps as f64;
+        let grad_norm = grad_norm.item()?;
+        self.loss_sum.fill_(0.0)?;
+        let finite = loss.is_finite() && grad_norm.is_finite();
+        self.non_finite_points = if finite { 0 } else { self.non_finite_points + 1 };
+        self.last_loss = loss;
+        let samples = std::mem::take(&mut self.samples);
+        self.steps = 0;
+        Ok(Some(LogReading { loss, grad_norm, samples, non_finite_points: self.non_finite_points }))
+    }
+
+    /// False when the last reading held a number that is none.
+    fn is_finite(&self) -> bool {
+        self.non_finite_points == 0
+    }
+
+    /// Epoch of the step just done: the position names the next batch.
+    fn epoch(&self, progress: &Progress, steps_per_epoch: u64) -> u64 {
+        progress.step.saturating_sub(1) / steps_per_epoch.max(1)
+    }
+}

@@ -1,0 +1,214 @@
+//! What a run is made of, built from its plan: device, data sets, engine.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fullbore_data::source::{self, Repeat};
+use fullbore_data::{
+    DecodeLimits, EvalConfig, EvalLoader, Loader, LoaderConfig, Resize, Source, Workers, auto_workers,
+};
+use fullbore_feed::Normalize;
+use fullbore_nn::Params;
+use fullbore_nn::optim::AdamW;
+use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
+use fullbore_types::{Position, Size};
+
+use crate::TrainError;
+use crate::checkpoint::{Progress, Saved};
+use crate::ema::Ema;
+use crate::evaluate::EvalSettings;
+use crate::plan::{DeviceChoice, Plan};
+use crate::step::{Engine, StepSettings};
+
+/// Everything a run needs that can be refused before anything is written.
+pub struct Prepared {
+    /// Where the model lives.
+    pub device: Device,
+    /// The type that convolutions run in, `None` for fp32.
+    pub precision: Option<Kind>,
+    /// Decoding threads.
+    pub workers: usize,
+    /// What it trains and validates on.
+    pub data: DataSets,
+    /// Network, optimizer, and all memory that steps need for good.
+    pub engine: Engine,
+    /// How far the run has come.
+    pub progress: Progress,
+    _deterministic: Option<Deterministic>,
+}
+
+/// Checks a plan against the machine and the files, and builds what a run needs: with fresh weights, or with the
+/// state of `resume`.
+pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
+    plan.data.check()?;
+    plan.check()?;
+    let device = device(plan)?;
+    let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
+    let data = DataSets::open(plan)?;
+    let precision = plan.precision.resolve(device);
+    let engine = engine(plan, device, precision)?;
+    let progress = match resume {
+        None => Progress::default(),
+        Some(saved) => {
+            saved.restore(&engine)?;
+            saved.progress.clone()
+        }
+    };
+    let workers = workers(plan, device);
+    Ok(Prepared { device, precision, workers, data, engine, progress, _deterministic: deterministic })
+}
+
+/// What scoring a model needs.
+pub struct PreparedEval {
+    /// Decoding threads.
+    pub workers: usize,
+    /// Whole images.
+    pub val: Arc<dyn Source>,
+    /// Network with fresh weights.
+    pub engine: Engine,
+    _deterministic: Option<Deterministic>,
+}
+
+/// The same for scoring a model. With a `data.val` of its own the training files may be gone.
+pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
+    plan.data.check()?;
+    plan.check()?;
+    let device = device(plan)?;
+    let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
+    let val: Arc<dyn Source> = match &plan.data.val {
+        Some(path) => source::open(path)?,
+        None => Arc::new(source::hold_out(source::open(train_path(plan)?)?, plan.data.holdout)?.1),
+    };
+    let engine = engine(plan, device, plan.precision.resolve(device))?;
+    Ok(PreparedEval { workers: workers(plan, device), val, engine, _deterministic: deterministic })
+}
+
+/// The device of a plan, checked.
+pub fn device(plan: &Plan) -> Result<Device, TrainError> {
+    let runtime = fullbore_torch::start();
+    Ok(match plan.device {
+        DeviceChoice::Auto => runtime.best_device(),
+        DeviceChoice::Named(device) => runtime.check_device(device)?,
+    })
+}
+
+/// The training and validation sets of a plan.
+pub struct DataSets {
+    /// Every crop of every image is a sample of its own.
+    pub train: Arc<dyn Source>,
+    /// Whole images.
+    pub val: Arc<dyn Source>,
+}
+
+impl DataSets {
+    /// Indexes the files; reads none of them.
+    pub fn open(plan: &Plan) -> Result<Self, TrainError> {
+        let path = train_path(plan)?;
+        let all = source::open(path)?;
+        let (train, val): (Arc<dyn Source>, Arc<dyn Source>) = match &plan.data.val {
+            Some(path) => (all, source::open(path)?),
+            None => {
+                let (train, held_out) = source::hold_out(all, plan.data.holdout)?;
+                (Arc::new(train), Arc::new(held_out))
+            }
+        };
+        let train: Arc<dyn Source> = match plan.data.crops_per_image {
+            1 => train,
+            times => Arc::new(Repeat::new(train, times)?),
+        };
+        if train.len() < plan.batch.size && plan.data.drop_last {
+            let (batch, samples, path) = (plan.batch.size, train.len(), path.to_path_buf());
+            return Err(TrainError::BatchTooLarge { batch, samples, path });
+        }
+        Ok(Self { train, val })
+    }
+}
+
+fn train_path(plan: &Plan) -> Result<&Path, TrainError> {
+    Ok(plan.data.train.as_deref().ok_or(fullbore_data::ConfigError::TrainMissing)?)
+}
+
+/// Decoding threads of a plan on this machine.
+pub fn workers(plan: &Plan, device: Device) -> usize {
+    match plan.data.workers {
+        Workers::Count(n) => n,
+        Workers::Auto => auto_workers(cores(), device == Device::Cpu),
+    }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Starts the training stream at a position.
+pub fn loader(
+    plan: &Plan,
+    source: Arc<dyn Source>,
+    workers: usize,
+    from: Position,
+    epochs: u64,
+) -> Result<Loader, TrainError> {
+    let config = LoaderConfig {
+        batch_size: plan.batch.size,
+        size: canvas(plan),
+        resize: plan.data.resize,
+        channels: plan.data.channels,
+        classes: plan.data.classes(),
+        seed: plan.run.seed,
+        epochs,
+        drop_last: plan.data.drop_last,
+        workers,
+        prefetch: plan.data.prefetch,
+        limits: DecodeLimits::default(),
+    };
+    Ok(Loader::start(source, config, from)?)
+}
+
+/// Starts a pass over the validation set.
+pub fn eval_loader(plan: &Plan, source: Arc<dyn Source>, workers: usize) -> Result<EvalLoader, TrainError> {
+    let config = EvalConfig {
+        size: canvas(plan),
+        resize: plan.data.resize,
+        pad_multiple: plan.model.side_multiple(),
+        channels: plan.data.channels,
+        classes: plan.data.classes(),
+        workers,
+        prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
+        limits: DecodeLimits::default(),
+    };
+    Ok(EvalLoader::start(source, config)?)
+}
+
+fn canvas(plan: &Plan) -> Size {
+    Size::new(plan.data.size.width, plan.data.size.height)
+}
+
+/// What evaluations of a plan need.
+pub fn eval_settings(plan: &Plan) -> EvalSettings {
+    // Native pixels come in any size: one image at a time keeps memory predictable.
+    let batch = if plan.data.resize == Resize::Crop { 1 } else { plan.batch.size };
+    EvalSettings {
+        classes: plan.data.classes.keys().cloned().collect(),
+        batch: plan.eval.batch.unwrap_or(batch),
+        loss: plan.loss.name,
+    }
+}
+
+/// Builds the network with fresh weights, its optimizer, and all memory that steps need for good.
+pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<Engine, TrainError> {
+    manual_seed(plan.run.seed)?;
+    let mut params = Params::new(device);
+    let model =
+        plan.model.build(&mut params, i64::from(plan.data.channels), plan.channels_out()?, &plan.norm)?;
+    let optimizer = AdamW::new(&params, plan.optimizer)?;
+    let ema = plan.ema.decay.map(|decay| Ema::new(&params, decay)).transpose()?;
+    let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;
+    let settings = StepSettings {
+        loss: plan.loss.name,
+        precision,
+        may_ignore: plan.may_ignore(),
+        norm_group: plan.norm.group.map(|n| n as usize),
+    };
+    Ok(Engine::new(model, params, optimizer, ema, normalize, settings)?)
+}

@@ -1,0 +1,221 @@
+//! One optimizer step: micro-batches forward and backward, then clip, update, average.
+//!
+//! A step survives running out of memory. Forward: statistics go back to the micro-batch's start, and the caller
+//! repeats it with a smaller size. Backward: it may have written part of the gradients, so they are dropped, statistics
+//! and random state go back to the step's start, and the step begins anew. The update itself cannot run out:
+//! everything it needs exists before the first step.
+
+use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_nn::losses::{LossName, StepTotals};
+use fullbore_nn::models::Model;
+use fullbore_nn::optim::AdamW;
+use fullbore_nn::{NormMode, Params};
+use fullbore_torch::{Autocast, Kind, Result, Tensor, TensorList, rng_state, set_rng_state};
+
+use crate::ema::Ema;
+
+/// What a step works with.
+#[derive(Debug)]
+pub struct Engine {
+    /// The network.
+    pub model: Box<dyn Model>,
+    /// Its weights and buffers.
+    pub params: Params,
+    /// Updates the weights.
+    pub optimizer: AdamW,
+    /// Their average, when asked for.
+    pub ema: Option<Ema>,
+    /// Bytes to network input.
+    pub normalize: Normalize,
+    settings: StepSettings,
+    buffers: TensorList,
+    at_step_start: Snapshot,
+    at_micro_start: Snapshot,
+}
+
+/// What stays the same in all steps of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct StepSettings {
+    /// What is minimised.
+    pub loss: LossName,
+    /// Lower precision of convolutions, `None` for fp32.
+    pub precision: Option<Kind>,
+    /// Whether targets may hold ignored pixels.
+    pub may_ignore: bool,
+    /// Samples that share BatchNorm statistics; `None`: the whole batch.
+    pub norm_group: Option<usize>,
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub enum StepOutcome {
+    /// All micro-batches are through; the step can be updated.
+    Done,
+    /// Memory ran out. The step is in a state from which [`Engine::advance`] goes on with a smaller micro-batch.
+    OutOfMemory {
+        /// Where.
+        at: Phase,
+        /// The allocator's words.
+        message: String,
+    },
+}
+
+/// Half of a micro-batch's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Input, network and loss.
+    Forward,
+    /// Gradients.
+    Backward,
+}
+
+/// A step under way: how many samples have given their gradients.
+#[derive(Debug)]
+pub struct OpenStep {
+    batch: DeviceBatch,
+    totals: StepTotals,
+    next: usize,
+    loss: Tensor,
+}
+
+/// What an update reports, on the device: reading it makes the host wait.
+#[derive(Debug)]
+pub struct StepDone {
+    /// Mean loss over the batch, 0-dim f32.
+    pub loss: Tensor,
+    /// Gradient norm before clipping, 0-dim f32.
+    pub grad_norm: Tensor,
+}
+
+/// Running statistics, host counters and random state at one moment: what a forward pass changes.
+#[derive(Debug)]
+struct Snapshot {
+    buffers: TensorList,
+    counters: Vec<i64>,
+    rng: Tensor,
+}
+
+impl Engine {
+    /// Prepares steps; all long-lived memory is allocated here.
+    pub fn new(
+        model: Box<dyn Model>,
+        params: Params,
+        optimizer: AdamW,
+        ema: Option<Ema>,
+        normalize: Normalize,
+        settings: StepSettings,
+    ) -> Result<Self> {
+        let buffers = params.buffer_list()?;
+        let snapshot = || -> Result<Snapshot> {
+            Ok(Snapshot {
+                buffers: buffers.copy()?,
+                counters: params.counters(),
+                rng: rng_state(params.device())?,
+            })
+        };
+        let (at_step_start, at_micro_start) = (snapshot()?, snapshot()?);
+        Ok(Self {
+            model,
+            params,
+            optimizer,
+            ema,
+            normalize,
+            settings,
+            buffers,
+            at_step_start,
+            at_micro_start,
+        })
+    }
+
+    /// Opens a step over a batch.
+    pub fn begin(&mut self, batch: DeviceBatch) -> Result<OpenStep> {
+        let totals = StepTotals::of(batch.masks(), self.settings.may_ignore)?;
+        let loss = Tensor::zeros(&[], Kind::Float, self.params.device())?;
+        let samples = batch.len();
+        let group = self.settings.norm_group.unwrap_or(samples);
+        self.params.norm().set(NormMode::Train { group: group as i64, step: samples as i64 });
+        self.at_step_start.take(&self.buffers, &self.params)?;
+        Ok(OpenStep { batch, totals, next: 0, loss })
+    }
+
+    /// Forward and backward for the samples that are left, `micro` at a time.
+    ///
+    /// # Errors
+    /// Anything but running out of memory, which is an outcome.
+    pub fn advance(&mut self, step: &mut OpenStep, micro: usize) -> Result<StepOutcome> {
+        while step.next < step.batch.len() {
+            let end = (step.next + micro.max(1)).min(step.batch.len());
+            if step.next > 0 {
+                self.at_micro_start.take(&self.buffers, &self.params)?;
+            }
+            let share = match self.forward(step, end) {
+                Ok(share) => share,
+                Err(error) if error.is_out_of_memory() => {
+                    let start = if step.next > 0 { &self.at_micro_start } else { &self.at_step_start };
+                    start.restore(&self.buffers, &self.params)?;
+                    return Ok(StepOutcome::OutOfMemory { at: Phase::Forward, message: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            };
+            let loss = share.detach()?;
+            match share.backward() {
+                Ok(()) => {}
+                Err(error) if error.is_out_of_memory() => {
+                    self.restart(step)?;
+                    return Ok(StepOutcome::OutOfMemory { at: Phase::Backward, message: error.to_string() });
+                }
+                Err(error) => return Err(error),
+            }
+            step.loss.add_(&loss)?;
+            step.next = end;
+        }
+        Ok(StepOutcome::Done)
+    }
+
+    /// Clips, updates the weights with learning rate `lr`, moves the average, forgets the gradients.
+    pub fn update(&mut self, step: OpenStep, lr: f64) -> Result<StepDone> {
+        let grad_norm = self.optimizer.step(lr)?;
+        self.optimizer.drop_grads()?;
+        if let Some(ema) = &self.ema {
+            ema.update()?;
+        }
+        Ok(StepDone { loss: step.loss, grad_norm })
+    }
+
+    /// Logits in f32 for network input, in the run's precision.
+    pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        let logits = {
+            let _autocast = Autocast::new(self.params.device(), self.settings.precision)?;
+            self.model.forward(images)?
+        };
+        logits.to_kind(Kind::Float)
+    }
+
+    fn forward(&self, step: &OpenStep, end: usize) -> Result<Tensor> {
+        let micro = step.batch.finish(step.next..end, &self.normalize)?;
+        self.settings.loss.share(&self.logits(&micro.images)?, &micro.masks, &step.totals)
+    }
+
+    fn restart(&mut self, step: &mut OpenStep) -> Result<()> {
+        self.optimizer.drop_grads()?;
+        self.at_step_start.restore(&self.buffers, &self.params)?;
+        step.loss.fill_(0.0)?;
+        step.next = 0;
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    fn take(&mut self, buffers: &TensorList, params: &Params) -> Result<()> {
+        self.buffers.copy_(buffers)?;
+        self.counters = params.counters();
+        self.rng = rng_state(params.device())?;
+        Ok(())
+    }
+
+    fn restore(&self, buffers: &TensorList, params: &Params) -> Result<()> {
+        buffers.copy_(&self.buffers)?;
+        params.set_counters(&self.counters);
+        set_rng_state(params.device(), &self.rng)
+    }
+}

@@ -1,0 +1,149 @@
+//! A step that runs out of memory, in forward or in backward, ends in the same weights as one that does not.
+//!
+//! The CPU budget is process-wide: with `cargo test`, which runs tests of one file in threads, they take turns.
+
+use std::sync::Mutex;
+
+use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_nn::losses::LossName;
+use fullbore_nn::models::{ModelConfig, ModelName, Up};
+use fullbore_nn::optim::{AdamW, OptimizerConfig, OptimizerName};
+use fullbore_nn::params::Entry;
+use fullbore_nn::{NormConfig, NormKind, Params};
+use fullbore_torch::{
+    Device, Kind, Tensor, cpu_memory, manual_seed, release_cached_cpu_memory, reset_cpu_peak, set_cpu_budget,
+    start,
+};
+use fullbore_train::step::{Engine, Phase, StepOutcome, StepSettings};
+use fullbore_types::Position;
+
+const BATCH: usize = 8;
+const SIDE: i64 = 16;
+const STEPS: u64 = 2;
+/// Drawn so that no activation lies within rounding of a ReLU's edge: there the two sides would differ by a whole
+/// pixel's gradient, in PyTorch too.
+const BATCH_SEED: u64 = 200;
+/// Rounding of fp32 sums in another order, through two steps.
+const TOLERANCE: f64 = 1e-5;
+
+fn engine(kind: NormKind) -> Engine {
+    manual_seed(3).unwrap();
+    let mut params = Params::new(Device::Cpu);
+    // Small images and many weights: the gradients make the backward pass need the most memory.
+    let config = ModelConfig { name: ModelName::Unet, base: 16, depth: 3, up: Up::Transposed };
+    let norm = NormConfig { kind, group: None, groups: 2 };
+    let model = config.build(&mut params, 3, 1, &norm).unwrap();
+    let optimizer = OptimizerConfig {
+        name: OptimizerName::Adamw,
+        lr: 1e-3,
+        weight_decay: 0.01,
+        betas: (0.9, 0.999),
+        // Large: without it Adam's first steps are the gradients' signs, which blow rounding up.
+        eps: 1e-3,
+        clip: Some(1.0),
+    };
+    let optimizer = AdamW::new(&params, optimizer).unwrap();
+    let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
+    let settings =
+        StepSettings { loss: LossName::BceDice, precision: None, may_ignore: true, norm_group: Some(2) };
+    Engine::new(model, params, optimizer, None, normalize, settings).unwrap()
+}
+
+fn batch(step: u64) -> DeviceBatch {
+    manual_seed(BATCH_SEED + step).unwrap();
+    let bytes = |size: &[i64], high| {
+        let values = Tensor::empty(size, Kind::Float, Device::Cpu).unwrap();
+        values.uniform_(0.0, high).unwrap();
+        values.to_kind(Kind::Uint8).unwrap()
+    };
+    let n = BATCH as i64;
+    let masks = bytes(&[n, SIDE, SIDE], 2.0);
+    // The first image is half unlabelled, so that samples weigh differently.
+    masks.select(0, 0).unwrap().narrow(0, 0, SIDE / 2).unwrap().fill_(255.0).unwrap();
+    DeviceBatch::from_tensors(bytes(&[n, SIDE, SIDE, 3], 256.0), masks, Position::default())
+}
+
+struct Outcome {
+    /// Weights and statistics, one after the other.
+    state: Vec<f32>,
+    /// Where memory ran out.
+    phases: Vec<Phase>,
+    /// Most bytes that a step held on top of what there was at its start.
+    peak: u64,
+}
+
+/// Trains some steps by `micro` samples. With `squeeze` the budget leaves that many bytes until memory has run out
+/// and the micro-batch is down to a statistics group.
+fn train(kind: NormKind, micro: usize, squeeze: Option<u64>) -> Outcome {
+    let mut engine = engine(kind);
+    let (mut phases, mut peak) = (Vec::new(), 0);
+    for step in 0..STEPS {
+        let mut open = engine.begin(batch(step)).unwrap();
+        release_cached_cpu_memory();
+        reset_cpu_peak();
+        let start = cpu_memory().in_use;
+        set_cpu_budget(squeeze.map(|bytes| start + bytes));
+        let mut micro = micro;
+        while let StepOutcome::OutOfMemory { at, .. } = engine.advance(&mut open, micro).unwrap() {
+            phases.push(at);
+            micro = (micro / 2).max(2);
+            if micro == 2 {
+                set_cpu_budget(None);
+            }
+        }
+        set_cpu_budget(None);
+        peak = cpu_memory().peak - start;
+        engine.update(open, 1e-3).unwrap();
+    }
+    let state = engine.params.entries().filter_map(|(_, entry)| match entry {
+        Entry::Parameter(t) | Entry::Buffer(t) => Some(t.detach().unwrap().to_vec_f32().unwrap()),
+        Entry::Counter(_) => None,
+    });
+    Outcome { state: state.flatten().collect(), phases, peak }
+}
+
+/// ‖a - b‖ / ‖b‖
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    let square = |x: f32| f64::from(x).powi(2);
+    let difference: f64 = a.iter().zip(b).map(|(x, y)| square(x - y)).sum();
+    (difference / b.iter().map(|&y| square(y)).sum::<f64>()).sqrt()
+}
+
+static TURN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn out_of_memory_changes_nothing() {
+    let _turn = TURN.lock().unwrap();
+    start();
+    for kind in [NormKind::Group, NormKind::Batch] {
+        let calm = train(kind, BATCH, None);
+        assert!(calm.phases.is_empty());
+        let mut seen = Vec::new();
+        // From so little that the first layers fail to so much that only the backward pass does.
+        for percent in [10, 50, 80, 96, 98] {
+            let squeezed = train(kind, BATCH, Some(calm.peak * percent / 100));
+            let d = distance(&squeezed.state, &calm.state);
+            assert!(d < TOLERANCE, "{kind:?} with {percent} % of the memory: {d:.1e}");
+            assert_eq!(squeezed.state.len(), calm.state.len());
+            eprintln!("{kind:?} {percent} {d:.1e} {:?} {}", squeezed.phases, calm.peak);
+            seen.extend(squeezed.phases);
+        }
+        assert!(seen.contains(&Phase::Forward), "{kind:?}: memory never ran out in forward");
+        assert!(seen.contains(&Phase::Backward), "{kind:?}: memory never ran out in backward");
+    }
+}
+
+#[test]
+fn a_split_step_is_the_whole_step() {
+    let _turn = TURN.lock().unwrap();
+    start();
+    for kind in [NormKind::Group, NormKind::Batch] {
+        let whole = train(kind, BATCH, None);
+        // 6: a last micro-batch of another size.
+        for micro in [2, 4, 6] {
+            let d = distance(&train(kind, micro, None).state, &whole.state);
+            eprintln!("{kind:?} by {micro}: {d:.1e}");
+            assert!(d < TOLERANCE, "{kind:?} by {micro}: {d:.1e}");
+        }
+    }
+}
