@@ -1,8 +1,8 @@
 //! The safe layer: layouts, guards, lists, the fused step's own checks.
 
 use fullbore_torch::{
-    AdamWStep, Autocast, Deterministic, Device, Error, Kind, NoGrad, Tensor, TensorList, adamw_step,
-    manual_seed, rng_state, set_rng_state, start,
+    AdamWStep, Autocast, Deterministic, Device, Error, Kind, NoGrad, Tensor, TensorList, Threads, adamw_step,
+    is_deterministic, manual_seed, num_threads, rng_state, set_rng_state, start,
 };
 
 const STEP: AdamWStep =

@@ -1,0 +1,102 @@
+//! One file per subcommand, and what they share: how settings become a plan.
+
+mod bench;
+mod doctor;
+mod eval;
+mod init;
+mod train;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use fullbore_train::Plan;
+use miette::Diagnostic;
+
+use crate::config::{ConfigError, Layers};
+use crate::host_memory;
+
+/// Any error of a command: rendered by render.rs, turned into an exit code by exit_codes.rs.
+pub type CommandError = Box<dyn Diagnostic + Send + Sync>;
+
+/// Trains dense vision models so that the accelerator never waits for data and never runs out of memory.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 fault in fullbore, 2 settings, 3 files, 4 memory or disk, 5 device, 6 output, 130 interrupted.
+`fullbore init` writes a settings file that explains every key.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model by a settings file
+    Train(train::TrainArgs),
+    /// Score a trained model on its validation set, or on another one
+    Eval(eval::EvalArgs),
+    /// Write a settings file with every key, its default and its meaning
+    Init(init::InitArgs),
+    /// Show devices, libtorch, threads and memory
+    Doctor,
+    /// Measure parts of a run on their own
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+}
+
+impl Cli {
+    /// Runs the command; the exit code on success.
+    pub fn run(self) -> Result<i32, CommandError> {
+        host_memory::limit_cpu_tensors();
+        match self.command {
+            Command::Train(args) => train::run(args),
+            Command::Eval(args) => eval::run(args),
+            Command::Init(args) => init::run(args),
+            Command::Doctor => doctor::run(),
+            Command::Bench(command) => bench::run(command),
+        }
+    }
+}
+
+/// Settings, as most commands take them.
+#[derive(Debug, Args)]
+struct Settings {
+    /// Settings files (YAML), later ones over earlier ones
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// One setting over all files, for example --set batch.size=4
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    /// The plan, its single values typed but not yet checked against each other.
+    fn plan(&self) -> Result<Plan, ConfigError> {
+        let mut layers = Layers::new();
+        for file in &self.files {
+            layers.add_file(file)?;
+        }
+        for argument in &self.set {
+            layers.add_set(argument)?;
+        }
+        Ok(layers.resolve()?.0)
+    }
+}
+
+/// Scores as a JSON object: the `metrics` of a machine-readable summary.
+fn metrics(scores: &fullbore_train::evaluate::Scores) -> serde_json::Value {
+    let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> Option<f64>| {
+        let values = scores.per_class.iter().map(|(name, s)| (name.clone(), serde_json::json!(value(s))));
+        serde_json::Value::Object(values.collect())
+    };
+    serde_json::json!({
+        "loss": scores.loss,
+        "dice": scores.mean_dice(),
+        "dice_per_class": per_class(|s| Some(s.dice)),
+        "iou_per_class": per_class(|s| Some(s.iou)),
+        "precision_per_class": per_class(|s| s.precision),
+        "recall_per_class": per_class(|s| s.recall),
+        "images": scores.images,
+    })
+}

@@ -1,0 +1,10 @@
+//! The `fullbore` command: settings in layers, subcommands, progress, rendered errors, exit codes.
+
+pub mod commands;
+pub mod config;
+pub mod exit_codes;
+mod host_memory;
+mod interrupt;
+pub mod process;
+pub mod progress;
+pub mod render;

@@ -1,0 +1,21 @@
+//! What users do with the `fullbore` command, told on the real binary: one file per behaviour.
+//!
+//! `FULLBORE_BIN` names another binary than the one built beside these tests, and `FULLBORE_TEST_DEVICE=cuda` runs
+//! the same stories on a GPU.
+
+mod scaffold;
+
+mod bad_pictures_are_named;
+mod bad_settings_are_refused;
+mod canvases_score_on_the_native_grid;
+mod checkpoints_are_checked;
+mod divergence_stops_the_run;
+mod doctor_shows_the_machine;
+mod eval_agrees_with_training;
+mod init_writes_settings_that_train;
+mod interrupt_and_resume;
+mod mixed_formats_train_together;
+mod plan_covers_defaults;
+mod run_folders_are_never_overwritten;
+mod the_same_losses_twice;
+mod trains_to_the_end;

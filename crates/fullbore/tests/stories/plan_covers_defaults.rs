@@ -1,0 +1,90 @@
+use std::fs;
+
+use fullbore::config::{Layers, to_yaml};
+use fullbore_train::Plan;
+
+/// The plan of layers, after its own checks.
+fn plan(mut layers: Layers) -> Plan {
+    layers.add_set("data.train=somewhere").unwrap();
+    let (plan, _) = layers.resolve::<Plan>().unwrap();
+    plan.data.check().unwrap();
+    plan.check().unwrap();
+    plan
+}
+
+/// What `plan.yaml` gives when it is read back.
+fn read_back(plan: &Plan) -> Plan {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plan.yaml");
+    fs::write(&path, to_yaml(&serde_json::to_value(plan).unwrap())).unwrap();
+    let mut layers = Layers::new();
+    layers.add_file(&path).unwrap();
+    layers.resolve::<Plan>().unwrap().0
+}
+
+#[test]
+fn defaults_and_the_plans_type_have_the_same_keys() {
+    let layers = Layers::new();
+    let defaults = layers.values().clone();
+    let plan = serde_json::to_value(layers.resolve::<Plan>().unwrap().0).unwrap();
+    assert_eq!(keys(&plan), keys(&defaults));
+}
+
+/// Dotted keys, sorted.
+fn keys(value: &serde_json::Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![(String::new(), value)];
+    while let Some((above, value)) = open.pop() {
+        match value.as_object() {
+            Some(map) => open.extend(map.iter().map(|(key, below)| (format!("{above}.{key}"), below))),
+            None => found.push(above),
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_recipe_is_a_plan_that_can_run() {
+    let mut seen = 0;
+    for entry in fs::read_dir("../../recipes").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "yaml") {
+            continue;
+        }
+        let mut layers = Layers::new();
+        layers.add_file(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let plan = plan(layers);
+        assert_eq!(read_back(&plan), plan, "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn a_stored_plan_reads_back_as_it_was() {
+    let defaults = plan(Layers::new());
+    assert_eq!(read_back(&defaults), defaults);
+    let mut layers = Layers::new();
+    for set in [
+        "run.dir='a: b # c'",
+        "run.steps=7",
+        "device=cuda:1",
+        "data.classes={'1': 0, \"yes\": 7, 'x: y': 255, 'null': 3}",
+        "data.void=9",
+        "data.size=[64, 128]",
+        "data.workers=3",
+        "batch.micro=2",
+        "optimizer.lr=0.1",
+        "optimizer.eps=1e-300",
+        "optimizer.clip=null",
+        "loss.name=ce",
+        "ema.decay=0.999",
+        "eval.batch=1",
+        "checkpoint.metric='dice_per_class.x: y'",
+    ] {
+        layers.add_set(set).unwrap();
+    }
+    let changed = plan(layers);
+    assert_eq!(read_back(&changed), changed);
+}
