@@ -1,88 +1,36 @@
 //! Equality with PyTorch, from the fixtures it made (fixtures/README.md tells how, and how distance is measured).
 
-use std::path::PathBuf;
+mod fixture;
 
-use fullbore_checkpoint::{Checkpoint, NamedTensor};
+use fixture::{Fixture, TOLERANCE, assert_close, distance, drawn_from, test_device};
 use fullbore_nn::losses::{LossName, StepTotals};
 use fullbore_nn::metrics::Confusion;
 use fullbore_nn::models::{Model, ModelConfig, ModelName, Up};
 use fullbore_nn::optim::{AdamW, OptimizerConfig, OptimizerName};
 use fullbore_nn::params::Entry;
 use fullbore_nn::{NormConfig, NormKind, NormMode, Params, weights};
-use fullbore_torch::{Device, Kind, NoGrad, Tensor, manual_seed};
+use fullbore_torch::{Kind, NoGrad};
 
-/// ‖a - b‖ / ‖b‖ that every tensor must stay below, in fp32.
-const TOLERANCE: f64 = 1e-5;
-
-fn test_device() -> Device {
-    let runtime = fullbore_torch::start();
-    match std::env::var("FULLBORE_TEST_DEVICE") {
-        Ok(name) if name.starts_with("cuda") => runtime.check_device(Device::Cuda(0)).unwrap(),
-        _ => Device::Cpu,
-    }
-}
-
-struct Fixture {
-    file: Checkpoint,
-    manifest: serde_json::Value,
-}
-
-impl Fixture {
-    fn load(name: &str) -> Self {
-        // Tests run in their package's folder, here and where the compiled tests are carried to.
-        let folder = PathBuf::from("../../fixtures").join(name);
-        let manifest = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
-        Self {
-            file: fullbore_checkpoint::read(&folder.join("tensors.safetensors")).unwrap(),
-            manifest: serde_json::from_str(&manifest).unwrap(),
-        }
-    }
-
-    fn tensor(&self, name: &str) -> Tensor {
-        let named = self.file.tensors.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"));
-        weights::from_named(named).unwrap().to_device(test_device()).unwrap()
-    }
-
-    fn group<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a NamedTensor<'a>)> {
-        self.file.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
-    }
-
-    /// The network of the manifest with freshly drawn weights.
-    fn network(&self) -> (Params, Box<dyn Model>) {
-        let model = &self.manifest["model"];
-        let number = |key: &str| model[key].as_u64().unwrap();
-        let config = ModelConfig {
-            name: ModelName::Unet,
-            base: number("base") as u32,
-            depth: number("depth") as u32,
-            up: if model["up"] == "bilinear" { Up::Bilinear } else { Up::Transposed },
-        };
-        let norm = NormConfig {
-            kind: if model["norm"]["kind"] == "group" { NormKind::Group } else { NormKind::Batch },
-            group: None,
-            groups: model["norm"]["groups"].as_u64().unwrap_or(1) as u32,
-        };
-        let device = test_device();
-        manual_seed(self.manifest["seed"].as_u64().unwrap()).unwrap();
-        let mut params = Params::new(device);
-        let net =
-            config.build(&mut params, number("inputs") as i64, number("classes") as i64, &norm).unwrap();
-        (params, net)
-    }
-}
-
-fn distance(ours: &Tensor, theirs: &Tensor) -> f64 {
-    let ours = ours.detach().unwrap().to_kind(Kind::Double).unwrap();
-    let theirs = theirs.to_kind(Kind::Double).unwrap();
-    assert_eq!(ours.size(), theirs.size());
-    let norm = theirs.norm().unwrap().item().unwrap();
-    let difference = ours.sub(&theirs).unwrap().norm().unwrap().item().unwrap();
-    if norm == 0.0 { difference } else { difference / norm }
-}
-
-fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor) {
-    let d = distance(ours, theirs);
-    assert!(d <= TOLERANCE, "{what}: relative distance {d:.1e}");
+/// The network of the manifest with freshly drawn weights.
+fn network(fixture: &Fixture) -> (Params, Box<dyn Model>) {
+    let model = &fixture.manifest["model"];
+    let number = |key: &str| model[key].as_u64().unwrap();
+    let config = ModelConfig {
+        name: ModelName::Unet,
+        base: number("base") as u32,
+        depth: number("depth") as u32,
+        up: if model["up"] == "bilinear" { Up::Bilinear } else { Up::Transposed },
+    };
+    let norm = NormConfig {
+        kind: if model["norm"]["kind"] == "group" { NormKind::Group } else { NormKind::Batch },
+        group: None,
+        groups: model["norm"]["groups"].as_u64().unwrap_or(1) as u32,
+    };
+    let mut params = Params::new(test_device());
+    let net = drawn_from(fixture.manifest["seed"].as_u64().unwrap(), || {
+        config.build(&mut params, number("inputs") as i64, number("classes") as i64, &norm).unwrap()
+    });
+    (params, net)
 }
 
 fn train_mode(params: &Params, samples: i64) {
@@ -91,7 +39,7 @@ fn train_mode(params: &Params, samples: i64) {
 
 fn unet_equals_pytorch(name: &str) {
     let fixture = Fixture::load(name);
-    let (params, net) = fixture.network();
+    let (params, net) = network(&fixture);
     assert_eq!(params.count() as u64, fixture.manifest["parameters"].as_u64().unwrap());
 
     // Initial values: the same seed draws the same weights.
@@ -154,7 +102,7 @@ fn unet_with_group_norm() {
 #[test]
 fn ten_adamw_steps_with_clipping() {
     let fixture = Fixture::load("adamw");
-    let (params, net) = fixture.network();
+    let (params, net) = network(&fixture);
     let initial = Fixture::load("unet_transposed");
     let report = weights::load(&params, initial.group("state.")).unwrap();
     assert_eq!(report.mismatched.len(), 2, "only the head differs: {report}");
