@@ -85,7 +85,7 @@ pub enum TrainError {
     },
     /// The loss is not a number any more.
     #[error(
-        "loss or gradient is not finite (NaN or infinite) at step {step}; log points like that in a row: {points}"
+        "training diverged at step {step}: loss or gradient is NaN or infinite (log points in a row: {points})"
     )]
     #[diagnostic(
         code(config::diverged),
