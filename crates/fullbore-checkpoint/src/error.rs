@@ -47,7 +47,9 @@ pub enum CheckpointError {
     #[error("no checkpoint at {path}", path = path.display())]
     #[diagnostic(
         code(data::checkpoint_not_found),
-        help("check the path; a run keeps its checkpoints in RUN/checkpoints/")
+        help(
+            "check the path; a run keeps its checkpoints in RUN/checkpoints/, and has none before its first save"
+        )
     )]
     NotFound {
         /// The path that was asked for.

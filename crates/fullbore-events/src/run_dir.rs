@@ -13,7 +13,7 @@ pub enum RunDirError {
     #[error("the run folder {path} already exists and is not empty", path = path.display())]
     #[diagnostic(
         code(config::run_dir_exists),
-        help("choose another run.dir, remove this folder, or resume the run in it")
+        help("choose another run.dir, remove this folder, or go on with its run: fullbore train --resume {}", path.display())
     )]
     Exists {
         /// The folder.

@@ -28,6 +28,20 @@ pub enum Error {
         /// libtorch's words.
         message: String,
     },
+    /// The device asked for is not there.
+    #[error("{device} cannot be used: {message}")]
+    #[diagnostic(
+        code(device::not_usable),
+        help(
+            "`fullbore doctor` shows what there is; device: cpu runs without a GPU, device: auto takes the best"
+        )
+    )]
+    NoDevice {
+        /// The device's name, as the user writes it.
+        device: String,
+        /// What is missing.
+        message: String,
+    },
     /// libtorch refused the arguments: a defect of the calling code.
     #[error("libtorch refused {op}: {message}")]
     #[diagnostic(

@@ -103,7 +103,7 @@ impl Runtime {
     /// Checks that a device can be used.
     ///
     /// # Errors
-    /// [`Error::Device`], with what there is instead.
+    /// [`Error::NoDevice`], with what there is instead.
     pub fn check_device(&self, device: Device) -> Result<Device> {
         let Device::Cuda(wanted) = device else { return Ok(device) };
         let message = match &self.cuda {
@@ -112,8 +112,11 @@ impl Runtime {
                 format!("there is no cuda:{wanted}; this machine has {} usable GPU(s)", devices.len())
             }
             CudaState::NoDriver => "no NVIDIA driver is installed (libcuda.so.1 does not load)".into(),
-            CudaState::LibrariesMissing(reason) => format!("a driver is there, but {reason}"),
+            CudaState::LibrariesMissing(reason) => format!(
+                "a driver is there, but libtorch's CUDA libraries do not load ({reason}); they need a driver for CUDA 13 (580 or \
+                 newer)"
+            ),
         };
-        Err(Error::Device { message })
+        Err(Error::NoDevice { device: format!("cuda:{wanted}"), message })
     }
 }

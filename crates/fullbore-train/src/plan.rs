@@ -144,6 +144,9 @@ pub struct PlanError {
     pub allowed: String,
 }
 
+/// Most channels of a layer. One 3x3 convolution between two such layers has 2.4 GB of weights already.
+const MAX_CHANNELS: u64 = 8192;
+
 fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> PlanError {
     PlanError { key, value: value.to_string(), allowed: allowed.into() }
 }
@@ -218,6 +221,14 @@ impl Plan {
     }
 
     fn check_model(&self) -> Result<(), PlanError> {
+        let widest = u64::from(self.model.base) << self.model.depth;
+        if widest > MAX_CHANNELS {
+            let allowed = format!(
+                "model.depth {} makes {widest} channels of it, at most {MAX_CHANNELS}",
+                self.model.depth
+            );
+            return Err(refuse("model.base", self.model.base, allowed));
+        }
         let multiple = self.model.side_multiple();
         let size = self.data.size;
         if !size.height.is_multiple_of(multiple) || !size.width.is_multiple_of(multiple) {

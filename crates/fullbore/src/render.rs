@@ -1,5 +1,14 @@
 //! Errors as plain lines: what and where, why, what to do next. Legible without colour.
 
+/// Prints a line to standard output. A reader that has gone away (`| head`) is no reason to panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+pub(crate) use say;
+
 use std::io::{IsTerminal, Write};
 
 use miette::Diagnostic;

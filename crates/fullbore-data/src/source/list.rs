@@ -86,7 +86,8 @@ fn problem(error: csv::Error, list: &Path) -> SourceError {
     match error.into_kind() {
         csv::ErrorKind::Io(source) => SourceError::Unreadable { path: list.into(), source },
         csv::ErrorKind::Utf8 { .. } => {
-            let detail = "it is not valid UTF-8".into();
+            let detail =
+                "it is not UTF-8 text; a data set is a folder with images/ and masks/, or a CSV list".into();
             SourceError::ListLine { path: list.into(), line, detail }
         }
         other => SourceError::ListLine { path: list.into(), line, detail: format!("{other:?}") },
@@ -126,7 +127,7 @@ mod tests {
         assert!(message(b"image,mask\n").contains("names no samples"));
         assert!(message(b"image,mask\na,b\nc\n").contains("line 3: the mask is missing"));
         assert!(message(b"image,mask\na,b\n,d\n").contains("line 3: the image is missing"));
-        assert!(message(b"image,mask\na,b\n\xff,d\n").contains("line 3: it is not valid UTF-8"));
+        assert!(message(b"image,mask\na,b\n\xff,d\n").contains("line 3: it is not UTF-8 text"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use fullbore_types::Position;
 
 use super::{CommandError, Settings};
 use crate::exit_codes;
+use crate::render::say;
 
 /// What can be measured.
 #[derive(Debug, Subcommand)]
@@ -59,14 +60,14 @@ pub(super) fn run(command: BenchCommand) -> Result<i32, CommandError> {
             "threads": fullbore_torch::num_threads(),
             "peak_bytes": memory.peak,
         });
-        println!("{json}");
+        say!("{json}");
     } else {
         let (device, precision) = (device_name(device), precision_name(precision));
-        println!(
+        say!(
             "{device}, {precision}: {:.2} ms a step (median), {samples_per_s:.1} samples/s",
             timing.median_ms
         );
-        println!("loss {:.4} -> {:.4}; peak {} MiB", timing.loss_first, timing.loss_last, memory.peak >> 20);
+        say!("loss {:.4} -> {:.4}; peak {} MiB", timing.loss_first, timing.loss_last, memory.peak >> 20);
     }
     Ok(exit_codes::OK)
 }

@@ -7,6 +7,7 @@ use fullbore_train::setup::cores;
 use super::CommandError;
 use crate::exit_codes;
 use crate::host_memory::HostMemory;
+use crate::render::say;
 
 /// Prints one `name  value` line per finding.
 pub(super) fn run() -> Result<i32, CommandError> {
@@ -46,7 +47,7 @@ pub(super) fn run() -> Result<i32, CommandError> {
 }
 
 fn line(name: &str, value: &str) {
-    println!("{name:18}{value}");
+    say!("{name:18}{value}");
 }
 
 fn gib(bytes: u64) -> String {

@@ -10,6 +10,7 @@ use fullbore_train::setup;
 
 use super::{CommandError, Settings, metrics};
 use crate::exit_codes;
+use crate::render::say;
 
 /// Arguments of `fullbore eval`.
 #[derive(Debug, Args)]
@@ -55,7 +56,7 @@ pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
             "metrics": metrics(&scores),
             "seconds": scores.seconds,
         });
-        println!("{json}");
+        say!("{json}");
     } else {
         print_table(&scores);
     }
@@ -65,12 +66,12 @@ pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
 fn print_table(scores: &Scores) {
     let width = scores.per_class.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(5);
     let number = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.4}"));
-    println!("{:width$}  {:>9}  {:>9}  {:>9}  {:>9}", "class", "dice", "iou", "precision", "recall");
+    say!("{:width$}  {:>9}  {:>9}  {:>9}  {:>9}", "class", "dice", "iou", "precision", "recall");
     for (name, s) in &scores.per_class {
         let (dice, iou) = (number(Some(s.dice)), number(Some(s.iou)));
         let (precision, recall) = (number(s.precision), number(s.recall));
-        println!("{name:width$}  {dice:>9}  {iou:>9}  {precision:>9}  {recall:>9}");
+        say!("{name:width$}  {dice:>9}  {iou:>9}  {precision:>9}  {recall:>9}");
     }
-    println!("{:width$}  {:>9}", "mean", number(Some(scores.mean_dice())));
-    println!("{} images, loss {:.4}, {:.1} s", scores.images, scores.loss, scores.seconds);
+    say!("{:width$}  {:>9}", "mean", number(Some(scores.mean_dice())));
+    say!("{} images, loss {:.4}, {:.1} s", scores.images, scores.loss, scores.seconds);
 }

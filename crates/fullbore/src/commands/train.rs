@@ -12,7 +12,7 @@ use fullbore_train::{Plan, setup};
 use super::{CommandError, Settings, metrics};
 use crate::config::to_yaml;
 use crate::progress::Progress;
-use crate::render::printable;
+use crate::render::{printable, say};
 use crate::{exit_codes, interrupt};
 
 /// Arguments of `fullbore train`.
@@ -63,20 +63,27 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     };
     let log = EventLog::open(&run_dir.events())?;
     let reporter = Reporter::new(vec![Box::new(log), Box::new(Progress::on_stderr())]);
-    let summary = train(&plan, prepared, &run_dir, &reporter, &stop)?;
+    let summary = train(&plan, prepared, &run_dir, &reporter, &stop).inspect_err(|_| {
+        if run_dir.last_checkpoint().exists() {
+            eprintln!("what was learnt is saved; once the cause is mended: {}", resume_command(&run_dir));
+        }
+    })?;
     let json = to_json(&summary, &plan, &run_dir);
     write(&run_dir.summary(), &format!("{json:#}\n"))?;
     if args.json {
-        println!("{json}");
+        say!("{json}");
     } else {
         print_result(&summary, &plan, &run_dir);
     }
     if summary.status != RunStatus::Interrupted {
         return Ok(exit_codes::OK);
     }
-    let folder = printable(&run_dir.path().display().to_string());
-    eprintln!("interrupted after {} steps; go on with: fullbore train --resume {folder}", summary.steps);
+    eprintln!("interrupted after {} steps; go on with: {}", summary.steps, resume_command(&run_dir));
     Ok(exit_codes::INTERRUPTED)
+}
+
+fn resume_command(run_dir: &RunDir) -> String {
+    format!("fullbore train --resume {}", printable(&run_dir.path().display().to_string()))
 }
 
 fn new_run_dir(plan: &Plan) -> Result<RunDir, fullbore_events::RunDirError> {
@@ -111,9 +118,9 @@ fn to_json(summary: &Summary, plan: &Plan, run_dir: &RunDir) -> serde_json::Valu
 
 fn print_result(summary: &Summary, plan: &Plan, run_dir: &RunDir) {
     let folder = run_dir.path().display();
-    println!("run folder  {folder}");
+    say!("run folder  {folder}");
     if let Some(best) = &summary.best {
         let (metric, value, epoch) = (&plan.checkpoint.metric, best.value, best.epoch + 1);
-        println!("best {metric}  {value:.4} in epoch {epoch}: {}", run_dir.best_checkpoint().display());
+        say!("best {metric}  {value:.4} in epoch {epoch}: {}", run_dir.best_checkpoint().display());
     }
 }
