@@ -9,7 +9,7 @@ fn inner(t: Option<&Tensor>) -> Option<&tch::Tensor> {
 }
 
 impl Tensor {
-    /// `conv2d` with square stride and padding. `self` [B, Cin, H, W], `weight` [Cout, Cin, kh, kw], `bias` [Cout].
+    /// `conv2d` with square stride and padding. `self` `[B, Cin, H, W]`, `weight` `[Cout, Cin, kh, kw]`, `bias` `[Cout]`.
     pub fn conv2d(&self, weight: &Tensor, bias: Option<&Tensor>, stride: i64, padding: i64) -> Result<Self> {
         wrap(
             "conv2d",
@@ -17,7 +17,7 @@ impl Tensor {
         )
     }
 
-    /// `conv_transpose2d` without padding. `self` [B, Cin, H, W], `weight` [Cin, Cout, kh, kw], `bias` [Cout].
+    /// `conv_transpose2d` without padding. `self` `[B, Cin, H, W]`, `weight` `[Cin, Cout, kh, kw]`, `bias` `[Cout]`.
     pub fn conv_transpose2d(&self, weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Result<Self> {
         wrap(
             "conv_transpose2d",
