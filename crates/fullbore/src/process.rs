@@ -5,7 +5,8 @@ use std::process::Command;
 
 /// libtorch's thread pool reads these when it is loaded. Threads that wait for work spin for a while, then sleep: too
 /// long takes the cores away from the threads that decode, too short costs a system call in every small operation.
-/// Measured on 2 cores, U-Net at 128 px: never spinning 1.6 times as long as this, always spinning no faster.
+/// Measured on 2 noisy cores, U-Net at 128 px: never spinning took 1.2 to 1.6 times as long as this, always spinning
+/// between 0.8 and 1.1 (records/2026-11-21-cpu/spin_count.txt has one of the runs).
 const WAIT_POLICY: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 const SPIN_COUNT: (&str, &str) = ("GOMP_SPINCOUNT", "10000");
 
