@@ -1,4 +1,5 @@
-//! Samples for evaluation: one by one, in the source's order, with their masks on the native pixel grid.
+//! Whole images, one by one, in the source's order: for evaluation with their masks on the native pixel grid, for
+//! prediction without.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,8 +26,10 @@ pub struct EvalConfig {
     pub pad_multiple: u32,
     /// 3 (RGB) or 1 (gray).
     pub channels: u8,
-    /// What mask values mean.
-    pub classes: Classes,
+    /// What mask values mean; `None` leaves the masks alone.
+    pub classes: Option<Classes>,
+    /// Keep the decoded image at its own size beside the canvas, to draw on it.
+    pub keep_native: bool,
     /// Decoding threads; 0 works in the thread that asks.
     pub workers: usize,
     /// Samples prepared ahead; at least 1 is.
@@ -51,18 +54,21 @@ pub struct EvalSample {
     /// The part of the canvas that shows the image; the rest is padding.
     pub valid: Rect,
     /// Class indices at the size of the source image, u8 `[height, width]`; `IGNORE_INDEX` where not labelled.
+    /// Empty without [`EvalConfig::classes`].
     pub mask: Vec<u8>,
+    /// The image at its own size, upright, u8 `[height, width, channels]`. Empty without
+    /// [`EvalConfig::keep_native`].
+    pub native: Vec<u8>,
 }
 
-/// Gives every sample of a source once, in order. A sample that cannot be loaded is reported in its place and
-/// ends the stream. Dropping the loader ends and joins its threads.
+/// Gives every sample of a source once, in order. A sample that cannot be loaded is an error in its place; the
+/// next ones follow. Dropping the loader ends and joins its threads.
 pub struct EvalLoader {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     /// Present without workers.
     inline: Option<Box<Scratch>>,
     next: u32,
-    ended: bool,
 }
 
 struct Shared {
@@ -105,7 +111,7 @@ impl EvalLoader {
         let shared = Arc::new(Shared {
             source,
             n_samples,
-            reader: SampleReader::new(config.channels, &config.classes, config.limits),
+            reader: SampleReader::new(config.channels, config.classes.as_ref(), config.limits),
             config,
             counters: Counters::default(),
             line: Mutex::default(),
@@ -113,7 +119,7 @@ impl EvalLoader {
             delivery: Condvar::new(),
         });
         let inline = (workers == 0).then(Box::default);
-        let mut loader = EvalLoader { shared, threads: Vec::new(), inline, next: 0, ended: false };
+        let mut loader = EvalLoader { shared, threads: Vec::new(), inline, next: 0 };
         for index in 0..workers {
             let shared = loader.shared.clone();
             let thread = thread::Builder::new()
@@ -135,7 +141,7 @@ impl Iterator for EvalLoader {
     type Item = Result<EvalSample, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended || self.next >= self.shared.n_samples {
+        if self.next >= self.shared.n_samples {
             return None;
         }
         let sample = match &mut self.inline {
@@ -143,7 +149,6 @@ impl Iterator for EvalLoader {
             None => self.shared.deliver(self.next),
         };
         self.next += 1;
-        self.ended = sample.is_err();
         Some(sample)
     }
 }
@@ -165,6 +170,7 @@ impl Shared {
         let EvalConfig { size, resize, pad_multiple, .. } = self.config;
         contained(&*self.source, id, scratch, |scratch| {
             let (mut image, mut mask) = (Vec::new(), Vec::new());
+            let with_mask = self.config.classes.is_some();
             let placement = self.reader.load(
                 &*self.source,
                 id,
@@ -173,12 +179,17 @@ impl Shared {
                 |source| Placement::evaluation(resize, source, size, pad_multiple),
                 |placement| {
                     image.resize(placement.canvas.area() as usize * self.reader.channels(), 0);
-                    (&mut image, MaskOut::Native(&mut mask))
+                    (&mut image, if with_mask { MaskOut::Native(&mut mask) } else { MaskOut::Nowhere })
                 },
             )?;
+            let native = match self.config.keep_native {
+                true if placement.is_identity() => image.clone(),
+                true => scratch.take_image(),
+                false => Vec::new(),
+            };
             let name = self.source.name(id);
             let Placement { canvas, target, .. } = placement;
-            Ok(EvalSample { id, name, image, canvas, frame: placement.frame(), valid: target, mask })
+            Ok(EvalSample { id, name, image, canvas, frame: placement.frame(), valid: target, mask, native })
         })
     }
 
@@ -188,10 +199,6 @@ impl Shared {
         while let Some(index) = self.claim() {
             let sample = self.load(index, &mut scratch);
             let mut line = self.line();
-            if sample.is_err() {
-                // Nothing after a failure is delivered.
-                line.claim = self.n_samples;
-            }
             line.ready.insert(index, sample);
             self.delivery.notify_all();
         }

@@ -113,7 +113,7 @@ impl Loader {
             batch_size,
             drop_last,
         };
-        let reader = SampleReader::new(config.channels, &config.classes, config.limits);
+        let reader = SampleReader::new(config.channels, Some(&config.classes), config.limits);
         let place = (config.resize, config.size, seed);
         let assembly = Arc::new(Assembly::new(source, reader, place, ring, cursor));
         let inline = (config.workers == 0).then(Box::default);

@@ -25,10 +25,18 @@ pub(crate) struct Scratch {
     resample: ResampleScratch,
 }
 
+impl Scratch {
+    /// The image last decoded, at its own size. Only there when it had to be placed on a canvas of another kind.
+    pub(crate) fn take_image(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.image)
+    }
+}
+
 /// How every sample of a loader is read.
 pub(crate) struct SampleReader {
     wanted: Wanted,
-    masks: MaskValues,
+    /// `None` when masks are left alone.
+    masks: Option<MaskValues>,
     limits: DecodeLimits,
 }
 
@@ -38,15 +46,17 @@ pub(crate) enum MaskOut<'a> {
     Canvas(&'a mut [u8]),
     /// Class indices at the size of the source.
     Native(&'a mut Vec<u8>),
+    /// Masks are left alone.
+    Nowhere,
 }
 
 impl SampleReader {
     /// # Panics
     /// When `channels` is neither 1 nor 3.
-    pub(crate) fn new(channels: u8, classes: &Classes, limits: DecodeLimits) -> Self {
+    pub(crate) fn new(channels: u8, classes: Option<&Classes>, limits: DecodeLimits) -> Self {
         assert!(channels == 1 || channels == 3, "images have 1 or 3 channels");
         let wanted = if channels == 1 { Wanted::Gray } else { Wanted::Rgb };
-        SampleReader { wanted, masks: MaskValues::new(classes), limits }
+        SampleReader { wanted, masks: classes.map(MaskValues::new), limits }
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -67,28 +77,38 @@ impl SampleReader {
         let Scratch { image_file, mask_file, image, mask, decode, resample } = scratch;
         timed(&counters.read, || {
             source.read(id, Part::Image, self.limits.max_bytes, image_file)?;
-            source.read(id, Part::Mask, self.limits.max_bytes, mask_file)
+            match self.masks {
+                Some(_) => source.read(id, Part::Mask, self.limits.max_bytes, mask_file),
+                None => Ok(()),
+            }
         })?;
         let n_bytes = image_file.len() + mask_file.len();
         counters.bytes_read.fetch_add(n_bytes as u64, Ordering::Relaxed);
 
-        let (image_path, mask_path) = (source.file(id, Part::Image), source.file(id, Part::Mask));
+        let image_path = source.file(id, Part::Image);
         let image_picture = Picture::open(image_file, &image_path, self.wanted, &self.limits)?;
-        let mask_picture = Picture::open(mask_file, &mask_path, Wanted::Mask, &self.limits)?;
         let size = image_picture.size();
-        if mask_picture.size() != size {
-            return Err(DataError::Mask(MaskError::SizeMismatch {
-                image: image_path.clone(),
-                image_size: size,
-                mask: mask_path.clone(),
-                mask_size: mask_picture.size(),
-            }));
-        }
-        let lossy_mask = mask_picture.is_lossy();
-        timed(&counters.decode, || {
-            mask.resize(mask_picture.n_bytes(), 0);
-            mask_picture.read(mask, decode)
-        })?;
+        let table = match &self.masks {
+            Some(values) => {
+                let mask_path = source.file(id, Part::Mask);
+                let mask_picture = Picture::open(mask_file, &mask_path, Wanted::Mask, &self.limits)?;
+                if mask_picture.size() != size {
+                    return Err(DataError::Mask(MaskError::SizeMismatch {
+                        image: image_path.clone(),
+                        image_size: size,
+                        mask: mask_path.clone(),
+                        mask_size: mask_picture.size(),
+                    }));
+                }
+                let lossy = mask_picture.is_lossy();
+                timed(&counters.decode, || {
+                    mask.resize(mask_picture.n_bytes(), 0);
+                    mask_picture.read(mask, decode)
+                })?;
+                Some(timed(&counters.pack, || values.table_for(mask, size.width, lossy, &mask_path))?)
+            }
+            None => None,
+        };
 
         let placement = place(size);
         let (canvas, mask_out) = out(&placement);
@@ -103,19 +123,16 @@ impl SampleReader {
                 resample::place_image(image, self.channels(), &placement, canvas, resample);
             });
         }
-        timed(&counters.pack, || {
-            let table = self.masks.table_for(mask, size.width, lossy_mask, &mask_path)?;
-            match mask_out {
-                MaskOut::Canvas(canvas) => {
-                    resample::place_mask(mask, table, &placement, canvas, resample);
-                }
-                MaskOut::Native(indices) => {
-                    indices.resize(mask.len(), 0);
-                    resample::translate(mask, table, indices);
-                }
+        timed(&counters.pack, || match (mask_out, table) {
+            (MaskOut::Canvas(canvas), Some(table)) => {
+                resample::place_mask(mask, table, &placement, canvas, resample);
             }
-            Ok::<_, DataError>(())
-        })?;
+            (MaskOut::Native(indices), Some(table)) => {
+                indices.resize(mask.len(), 0);
+                resample::translate(mask, table, indices);
+            }
+            _ => {}
+        });
         counters.samples.fetch_add(1, Ordering::Relaxed);
         Ok(placement)
     }

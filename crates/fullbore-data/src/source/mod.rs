@@ -4,8 +4,10 @@
 //! It keeps one compact index and touches no file until a sample is read.
 
 mod list;
+mod listing;
 mod names;
 mod pairs;
+mod pictures;
 mod subset;
 
 use std::fs::{self, File};
@@ -17,6 +19,7 @@ use fullbore_types::SampleId;
 
 pub use list::PairList;
 pub use pairs::PairFolders;
+pub use pictures::Pictures;
 pub use subset::{Repeat, Subset, hold_out};
 
 /// One of the files that make up a sample.

@@ -1,4 +1,3 @@
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::iter::Peekable;
@@ -6,16 +5,13 @@ use std::path::{Path, PathBuf};
 
 use fullbore_types::SampleId;
 
+use super::listing::{EXAMPLES, Entry, Listing};
 use super::names::{NameTable, stem};
 use super::{Part, Source, SourceError};
 
-/// Endings of files that are taken as pictures. What they hold is decided by their content.
-const PICTURE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "webp", "bmp"];
 const IMAGE_FOLDERS: [&str; 2] = ["images", "imgs"];
 const MASK_FOLDER: &str = "masks";
 const MASK_SUFFIX: &str = "_mask";
-/// Names listed in one message.
-const EXAMPLES: usize = 5;
 
 /// Pairs found by name: `images/X.jpg` with `masks/X.png` or `masks/X_mask.png`, or both in one folder as `X.jpg`
 /// and `X_mask.png`. Samples are sorted by stem, byte by byte. Hidden files and files that do not end like
@@ -164,93 +160,6 @@ impl Source for PairFolders {
             Part::Image => self.images.join(self.names.get(i)),
             Part::Mask => self.masks.join(self.names.get(i + 1)),
         }
-    }
-}
-
-/// A picture's file name; sorts by stem, then by the whole name.
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    name: String,
-}
-
-impl Entry {
-    fn stem(&self) -> &str {
-        stem(&self.name)
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.stem().cmp(other.stem()).then_with(|| self.name.cmp(&other.name))
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// What lies in one folder, without a look at any single file.
-struct Listing {
-    folder: PathBuf,
-    pictures: Vec<Entry>,
-    /// Everything else that is not hidden: count by kind.
-    others: BTreeMap<String, usize>,
-}
-
-impl Listing {
-    fn read(folder: &Path) -> Result<Self, SourceError> {
-        let unreadable = |source| SourceError::Unreadable { path: folder.into(), source };
-        let mut listing = Listing { folder: folder.into(), pictures: Vec::new(), others: BTreeMap::new() };
-        for entry in fs::read_dir(folder).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let name = entry.file_name();
-            if name.as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            let name = name.into_string().map_err(|name| SourceError::NotUtf8 { path: folder.join(name) })?;
-            let ending = name.rsplit_once('.').map(|(_, ending)| ending);
-            let is_picture =
-                ending.is_some_and(|e| PICTURE_ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)));
-            if entry.file_type().map_err(unreadable)?.is_dir() {
-                listing.count(format!("folder {name}/"));
-            } else if is_picture {
-                listing.pictures.push(Entry { name });
-            } else {
-                listing.count(ending.map_or("file without ending".into(), |e| format!(".{e} file")));
-            }
-        }
-        Ok(listing)
-    }
-
-    /// Counts a kind; beyond some number of kinds all are one.
-    fn count(&mut self, kind: String) {
-        const KINDS: usize = 20;
-        let full = self.others.len() >= KINDS && !self.others.contains_key(&kind);
-        let kind = if full { "entry of other kinds".to_owned() } else { kind };
-        *self.others.entry(kind).or_default() += 1;
-    }
-
-    fn summary(&self) -> String {
-        let mut kinds: Vec<(&str, usize)> = self.others.iter().map(|(k, n)| (k.as_str(), *n)).collect();
-        if !self.pictures.is_empty() {
-            kinds.push(("picture", self.pictures.len()));
-        }
-        kinds.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-        let plural = |n: usize| if n == 1 { "" } else { "s" };
-        let mut words: Vec<String> = kinds
-            .iter()
-            .take(EXAMPLES)
-            .map(|(kind, n)| match kind.starts_with("folder ") {
-                true => (*kind).to_owned(),
-                false => format!("{n} {kind}{}", plural(*n)),
-            })
-            .collect();
-        if kinds.len() > EXAMPLES {
-            words.push("more".into());
-        }
-        if words.is_empty() { "nothing".into() } else { words.join(", ") }
     }
 }
 

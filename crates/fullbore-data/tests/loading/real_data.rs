@@ -43,7 +43,7 @@ fn membranes_split_and_load() {
         assert!(batch.masks().iter().all(|&class| class < 2));
     }
     assert_eq!(n, 24);
-    let config = EvalConfig { channels: 1, classes, ..eval_config() };
+    let config = EvalConfig { channels: 1, classes: Some(classes), ..eval_config() };
     let samples: Vec<_> = EvalLoader::start(Arc::new(val), config).unwrap().map(Result::unwrap).collect();
     assert_eq!(samples.len(), 6);
     assert!(samples.iter().all(|s| s.canvas == Size::new(512, 512) && s.mask.len() == 512 * 512));
