@@ -56,6 +56,19 @@ pub enum CheckpointError {
         path: PathBuf,
     },
 
+    /// A whole file, but no training checkpoint.
+    #[error("{path}: no usable `{what}` inside: not a training checkpoint of fullbore", path = path.display())]
+    #[diagnostic(
+        code(data::not_a_training_checkpoint),
+        help("give the run folder or file that `fullbore train` wrote")
+    )]
+    NotOfTraining {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or unreadable.
+        what: &'static str,
+    },
+
     /// The file is there but cannot be opened or read.
     #[error("cannot read checkpoint {path}", path = path.display())]
     #[diagnostic(

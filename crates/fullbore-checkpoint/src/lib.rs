@@ -17,6 +17,7 @@ mod checksum;
 mod error;
 mod read;
 mod tensor;
+pub mod training;
 mod write;
 
 pub use error::CheckpointError;

@@ -57,6 +57,20 @@ impl fmt::Display for LoadReport {
     }
 }
 
+/// A file whose tensors are not those of the model.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{path} does not fit the model: {report}")]
+#[diagnostic(
+    code(data::checkpoint_mismatch),
+    help("use the checkpoint with the plan that made it (plan.yaml beside it)")
+)]
+pub struct MismatchError {
+    /// The file.
+    pub path: String,
+    /// What was found.
+    pub report: LoadReport,
+}
+
 /// A tensor as named bytes, row-major. Makes the host wait for the device.
 pub fn to_named(name: impl Into<String>, tensor: &Tensor) -> Result<NamedTensor<'static>> {
     let (tensor, dtype) = match tensor.kind() {

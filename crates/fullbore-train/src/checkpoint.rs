@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fullbore_checkpoint::training::{EMA, MODEL, OPTIMIZER, PLAN, PROGRESS};
 use fullbore_checkpoint::{Checkpoint, CheckpointError, NamedTensor};
-use fullbore_nn::weights::{self, LoadReport};
+use fullbore_nn::weights::{self, LoadReport, MismatchError};
 use fullbore_torch::{NoGrad, Tensor};
 use fullbore_types::Position;
 use serde::{Deserialize, Serialize};
@@ -12,11 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::TrainError;
 use crate::plan::Plan;
 use crate::step::Engine;
-
-/// Where the parts lie in the file.
-const MODEL: &str = "model.";
-const EMA: &str = "ema.";
-const OPTIMIZER: &str = "optimizer.";
 
 /// How far a run has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -43,35 +39,6 @@ pub struct Best {
     pub step: u64,
 }
 
-/// A checkpoint file that is whole, but not one of ours or not of this model.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum RestoreError {
-    /// No plan or progress inside.
-    #[error("{path}: no `{what}` inside: not a training checkpoint of fullbore")]
-    #[diagnostic(
-        code(data::not_a_training_checkpoint),
-        help("give the run folder or file that `fullbore train` wrote")
-    )]
-    Foreign {
-        /// The file.
-        path: String,
-        /// What is missing or unreadable.
-        what: &'static str,
-    },
-    /// The tensors are not those of the plan's model.
-    #[error("{path} does not fit the model: {report}")]
-    #[diagnostic(
-        code(data::checkpoint_mismatch),
-        help("use the checkpoint with the plan that made it (plan.yaml beside it)")
-    )]
-    Mismatch {
-        /// The file.
-        path: String,
-        /// What was found.
-        report: LoadReport,
-    },
-}
-
 /// Writes everything that a run needs to go on, atomically: a crash leaves the previous file.
 pub fn save(path: &Path, engine: &Engine, plan: &Plan, progress: &Progress) -> Result<(), TrainError> {
     let mut tensors = weights::save(&engine.params, MODEL)?;
@@ -80,8 +47,8 @@ pub fn save(path: &Path, engine: &Engine, plan: &Plan, progress: &Progress) -> R
     }
     add(&mut tensors, OPTIMIZER, engine.optimizer.state()?)?;
     let metadata = BTreeMap::from([
-        ("fullbore.plan".to_string(), to_json(plan)),
-        ("fullbore.progress".to_string(), to_json(progress)),
+        (PLAN.to_string(), to_json(plan)),
+        (PROGRESS.to_string(), to_json(progress)),
         ("fullbore.version".to_string(), env!("CARGO_PKG_VERSION").to_string()),
     ]);
     fullbore_checkpoint::write(path, &tensors, &metadata)?;
@@ -118,16 +85,15 @@ impl Saved {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
         let file = fullbore_checkpoint::read(path)?;
-        let path = path.display().to_string();
-        let plan = from_json(&file, &path, "fullbore.plan")?;
-        let progress = from_json(&file, &path, "fullbore.progress")?;
-        Ok(Self { file, path, plan, progress })
+        let plan = file.json(path, PLAN)?;
+        let progress = file.json(path, PROGRESS)?;
+        Ok(Self { file, path: path.display().to_string(), plan, progress })
     }
 
     /// Puts weights, average and optimizer state into an engine of the same plan.
     ///
     /// # Errors
-    /// [`RestoreError::Mismatch`]; the engine is then partly overwritten and must not be used.
+    /// [`MismatchError`]; the engine is then partly overwritten and must not be used.
     pub fn restore(&self, engine: &Engine) -> Result<(), TrainError> {
         self.restore_weights(&engine.params, Weights::Raw)?;
         if let Some(ema) = &engine.ema {
@@ -140,16 +106,15 @@ impl Saved {
     pub fn restore_weights(&self, params: &fullbore_nn::Params, which: Weights) -> Result<(), TrainError> {
         let prefix = match which {
             Weights::Raw => MODEL,
-            Weights::Evaluated if self.file.tensors.keys().any(|name| name.starts_with(EMA)) => EMA,
-            Weights::Evaluated => MODEL,
+            Weights::Evaluated => self.file.evaluated(),
         };
-        let report = weights::load(params, self.part(prefix))?;
+        let report = weights::load(params, self.file.part(prefix))?;
         if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
     }
 
     fn restore_state(&self, prefix: &str, state: Vec<(String, Tensor)>) -> Result<(), TrainError> {
         let _no_grad = NoGrad::new();
-        let found: BTreeMap<_, _> = self.part(prefix).collect();
+        let found: BTreeMap<_, _> = self.file.part(prefix).collect();
         let mut report = LoadReport::default();
         for (name, tensor) in state {
             let Some(named) = found.get(name.as_str()) else {
@@ -167,12 +132,8 @@ impl Saved {
         if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
     }
 
-    fn part<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a NamedTensor<'a>)> {
-        self.file.tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)))
-    }
-
     fn mismatch(&self, report: LoadReport) -> TrainError {
-        RestoreError::Mismatch { path: self.path.clone(), report }.into()
+        MismatchError { path: self.path.clone(), report }.into()
     }
 }
 
@@ -183,16 +144,6 @@ pub enum Weights {
     Raw,
     /// Their average where the run kept one: the ones that were evaluated.
     Evaluated,
-}
-
-fn from_json<T: serde::de::DeserializeOwned>(
-    file: &Checkpoint,
-    path: &str,
-    what: &'static str,
-) -> Result<T, TrainError> {
-    let foreign = || RestoreError::Foreign { path: path.to_string(), what };
-    let text = file.metadata.get(what).ok_or_else(foreign)?;
-    Ok(serde_json::from_str(text).map_err(|_| foreign())?)
 }
 
 impl From<CheckpointError> for TrainError {

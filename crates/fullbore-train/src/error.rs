@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use fullbore_checkpoint::CheckpointError;
 use fullbore_data::{ConfigError, DataError, SourceError};
+use fullbore_nn::weights::MismatchError;
 
-use crate::checkpoint::RestoreError;
 use crate::plan::PlanError;
 
 /// Everything that can end a run early.
@@ -29,10 +29,10 @@ pub enum TrainError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Checkpoint(Box<CheckpointError>),
-    /// A checkpoint's content.
+    /// A checkpoint of another model.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Restore(#[from] RestoreError),
+    Mismatch(#[from] MismatchError),
     /// libtorch, memory or the device.
     #[error(transparent)]
     #[diagnostic(transparent)]

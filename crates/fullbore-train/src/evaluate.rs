@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use fullbore_data::{DataError, EvalSample};
+use fullbore_feed::whole_images::{Answer, answer_whole_images};
 use fullbore_nn::NormMode;
 use fullbore_nn::losses::{LossName, StepTotals};
 use fullbore_nn::metrics::confusion::predicted_classes;
 use fullbore_nn::metrics::{ClassScores, Confusion};
-use fullbore_torch::{Device, Kind, NoGrad, Result, Tensor, empty_device_cache};
+use fullbore_torch::{Kind, NoGrad, Result, Tensor};
 
 use crate::TrainError;
 use crate::step::Engine;
@@ -53,12 +54,14 @@ pub struct EvalSettings {
 }
 
 /// Scores the model on samples in order. Images of one canvas size share a forward pass, up to `settings.batch`,
-/// which is halved for good when memory runs out; `out_of_memory` hears of it (old size, message).
+/// which is halved for good when memory runs out; `out_of_memory` hears of it (old size, message). `look` sees every
+/// sample with its predicted classes, integer or bool `[1, height, width]` on the device and the native grid.
 pub fn evaluate(
     engine: &Engine,
     samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
     settings: &mut EvalSettings,
     mut out_of_memory: impl FnMut(usize, &str),
+    mut look: impl FnMut(&EvalSample, &Tensor) -> Result<()>,
 ) -> std::result::Result<Scores, TrainError> {
     let start = Instant::now();
     let _no_grad = NoGrad::new();
@@ -69,16 +72,20 @@ pub fn evaluate(
         confusion: Confusion::new(settings.classes.len(), device)?,
         images: 0,
     };
-    let mut group: Vec<EvalSample> = Vec::new();
-    for sample in samples {
-        let sample = sample?;
-        if group.len() >= settings.batch || group.first().is_some_and(|first| first.canvas != sample.canvas) {
-            score_group(engine, &mut group, settings, &totals, &mut out_of_memory)?;
+    let network = |bytes: &Tensor| engine.logits(&engine.normalize.apply(bytes)?);
+    let loss = settings.loss;
+    answer_whole_images(samples, &mut settings.batch, device, network, |answer| match answer {
+        Answer::Logits(sample, logits) => {
+            totals.add(&sample, &logits, loss, &mut look)?;
+            Ok::<_, TrainError>(())
         }
-        totals.images += 1;
-        group.push(sample);
-    }
-    score_group(engine, &mut group, settings, &totals, &mut out_of_memory)?;
+        Answer::Unreadable(_, error) => Err(error.into()),
+        Answer::TooLarge(_, error) => Err(error.into()),
+        Answer::Halved(from, error) => {
+            out_of_memory(from, &error.to_string());
+            Ok(())
+        }
+    })?;
     let scores = totals.confusion.read()?;
     Ok(Scores {
         loss: totals.loss.item()? / totals.images.max(1) as f64,
@@ -95,59 +102,22 @@ struct Totals {
     images: usize,
 }
 
-fn score_group(
-    engine: &Engine,
-    group: &mut Vec<EvalSample>,
-    settings: &mut EvalSettings,
-    totals: &Totals,
-    out_of_memory: &mut impl FnMut(usize, &str),
-) -> std::result::Result<(), TrainError> {
-    while !group.is_empty() {
-        let n = settings.batch.min(group.len());
-        match forward(engine, &group[..n]) {
-            Ok(logits) => {
-                for (i, sample) in group.drain(..n).enumerate() {
-                    score_sample(&logits.narrow(0, i as i64, 1)?, &sample, settings.loss, totals)?;
-                }
-            }
-            Err(error) if error.is_out_of_memory() && n > 1 => {
-                out_of_memory(n, &error.to_string());
-                settings.batch = n / 2;
-                empty_device_cache(engine.params.device())?;
-            }
-            Err(error) => return Err(error.into()),
-        }
+impl Totals {
+    fn add(
+        &mut self,
+        sample: &EvalSample,
+        logits: &Tensor,
+        loss: LossName,
+        look: &mut impl FnMut(&EvalSample, &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let size = logits.size();
+        let mask = Tensor::from_bytes(&sample.mask, &[1, size[2], size[3]], Kind::Uint8)?;
+        let mask = mask.to_device(logits.device())?;
+        // Void labels may occur in any mask, so the native grid always looks for them.
+        self.loss.add_(&loss.share(logits, &mask, &StepTotals::of(&mask, true)?)?)?;
+        let predicted = predicted_classes(logits)?;
+        self.confusion.update(&predicted, &mask)?;
+        self.images += 1;
+        look(sample, &predicted)
     }
-    Ok(())
-}
-
-/// Logits f32 [n, C, H, W] of canvases of one size.
-fn forward(engine: &Engine, samples: &[EvalSample]) -> Result<Tensor> {
-    let canvas = samples[0].canvas;
-    let (h, w) = (i64::from(canvas.height), i64::from(canvas.width));
-    let bytes: Vec<u8> = samples.iter().flat_map(|s| s.image.iter().copied()).collect();
-    let channels = bytes.len() as i64 / (samples.len() as i64 * h * w);
-    let images = Tensor::from_owner(bytes, &[samples.len() as i64, h, w, channels])?;
-    engine.logits(&engine.normalize.apply(&images.to_device(engine.params.device())?)?)
-}
-
-/// Brings one sample's logits [1, C, H, W] to the native grid and adds its scores.
-fn score_sample(logits: &Tensor, sample: &EvalSample, loss: LossName, totals: &Totals) -> Result<()> {
-    let device: Device = logits.device();
-    let source = sample.frame.source_size;
-    let (height, width) = (i64::from(source.height), i64::from(source.width));
-    let content = sample.valid;
-    let mut native = logits.narrow(2, i64::from(content.y), i64::from(content.size.height))?.narrow(
-        3,
-        i64::from(content.x),
-        i64::from(content.size.width),
-    )?;
-    if (content.size.height, content.size.width) != (source.height, source.width) {
-        native = native.upsample_bilinear(height, width, false)?;
-    }
-    let mask = Tensor::from_bytes(&sample.mask, &[1, height, width], Kind::Uint8)?.to_device(device)?;
-    // Void labels may occur in any mask, so the native grid always looks for them.
-    let share = loss.share(&native, &mask, &StepTotals::of(&mask, true)?)?;
-    totals.loss.add_(&share)?;
-    totals.confusion.update(&predicted_classes(&native)?, &mask)
 }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use fullbore_data::{HostBatch, Loader};
 use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
 use fullbore_feed::DeviceBatch;
+use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::{Device, Kind, Tensor, empty_device_cache, synchronize};
 
 use crate::TrainError;
 use crate::checkpoint::{self, Best, Progress};
 use crate::evaluate::{EvalSettings, Scores, evaluate};
-use crate::plan::{Plan, device_name, precision_name};
+use crate::plan::Plan;
 use crate::setup::{self, Prepared};
 use crate::step::{Phase, StepDone, StepOutcome};
 
@@ -270,18 +271,20 @@ impl<'a> Run<'a> {
     }
 
     fn evaluate(&mut self, epoch: u64) -> Result<(), TrainError> {
-        let samples = setup::eval_loader(self.plan, self.ground.data.val.clone(), self.ground.workers)?;
+        let samples =
+            setup::eval_loader(self.plan, self.ground.data.val.clone(), self.ground.workers, false)?;
         let (engine, eval, reporter, step) =
             (&self.ground.engine, &mut self.eval, self.reporter, self.ground.progress.step);
         let score = || {
-            evaluate(engine, samples, eval, |micro_batch, message| {
+            let out_of_memory = |micro_batch: usize, message: &str| {
                 reporter.emit(Event::OutOfMemory {
                     step,
                     at: OutOfMemoryAt::Eval,
                     micro_batch: micro_batch as u64,
                     message: message.into(),
                 });
-            })
+            };
+            evaluate(engine, samples, eval, out_of_memory, |_, _| Ok(()))
         };
         let scores = match &engine.ema {
             Some(ema) => ema.with_average(score)?,

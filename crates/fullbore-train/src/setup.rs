@@ -17,7 +17,7 @@ use crate::TrainError;
 use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
 use crate::evaluate::EvalSettings;
-use crate::plan::{DeviceChoice, Plan};
+use crate::plan::Plan;
 use crate::step::{Engine, StepSettings};
 
 /// Everything a run needs that can be refused before anything is written.
@@ -42,7 +42,7 @@ pub struct Prepared {
 pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
     plan.data.check()?;
     plan.check()?;
-    let device = device(plan)?;
+    let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
@@ -73,7 +73,7 @@ pub struct PreparedEval {
 pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
     plan.data.check()?;
     plan.check()?;
-    let device = device(plan)?;
+    let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let val: Arc<dyn Source> = match &plan.data.val {
         Some(path) => source::open(path)?,
@@ -81,15 +81,6 @@ pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
     };
     let engine = engine(plan, device, plan.precision.resolve(device))?;
     Ok(PreparedEval { workers: workers(plan, device), val, engine, _deterministic: deterministic })
-}
-
-/// The device of a plan, checked.
-pub fn device(plan: &Plan) -> Result<Device, TrainError> {
-    let runtime = fullbore_torch::start();
-    Ok(match plan.device {
-        DeviceChoice::Auto => runtime.best_device(),
-        DeviceChoice::Named(device) => runtime.check_device(device)?,
-    })
 }
 
 /// The training and validation sets of a plan.
@@ -165,15 +156,20 @@ pub fn loader(
     Ok(Loader::start(source, config, from)?)
 }
 
-/// Starts a pass over the validation set.
-pub fn eval_loader(plan: &Plan, source: Arc<dyn Source>, workers: usize) -> Result<EvalLoader, TrainError> {
+/// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at.
+pub fn eval_loader(
+    plan: &Plan,
+    source: Arc<dyn Source>,
+    workers: usize,
+    keep_native: bool,
+) -> Result<EvalLoader, TrainError> {
     let config = EvalConfig {
         size: canvas(plan),
         resize: plan.data.resize,
         pad_multiple: plan.model.side_multiple(),
         channels: plan.data.channels,
         classes: Some(plan.data.classes()),
-        keep_native: false,
+        keep_native,
         workers,
         prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
         limits: DecodeLimits::default(),

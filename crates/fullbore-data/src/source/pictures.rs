@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use fullbore_types::SampleId;
 
 use super::listing::Listing;
-use super::names::NameTable;
+use super::names::{NameTable, stem};
 use super::{Part, Source, SourceError, metadata};
 
 /// Pictures without targets, for prediction: one file, or those of a folder sorted by name. Hidden files, folders
@@ -35,6 +35,22 @@ impl Pictures {
         listing.pictures.sort_unstable();
         listing.pictures.iter().for_each(|entry| names.push(&entry.name));
         Ok(Self { folder: path.into(), names })
+    }
+
+    /// The folder that the pictures lie in; empty for a single file named without one.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What to call the result for a picture: its name without ending, or with it where two pictures differ in
+    /// nothing else.
+    pub fn result_name(&self, id: SampleId) -> String {
+        let at = |i: usize| (i < self.names.len()).then(|| self.names.get(i));
+        let i = id.0 as usize;
+        let name = self.names.get(i);
+        // Names are sorted by what stands before the ending.
+        let twin = [at(i.wrapping_sub(1)), at(i + 1)].into_iter().flatten().any(|n| stem(n) == stem(name));
+        if twin { name.to_owned() } else { stem(name).to_owned() }
     }
 }
 
@@ -71,6 +87,8 @@ mod tests {
         let names: Vec<_> = (0..pictures.len() as u32).map(|i| pictures.name(SampleId(i))).collect();
         assert_eq!(names, ["a.jpg", "a.png", "b.JPG"]);
         assert_eq!(pictures.file(SampleId(2), Part::Image), dir.path().join("b.JPG"));
+        let results: Vec<_> = (0..3).map(|i| pictures.result_name(SampleId(i))).collect();
+        assert_eq!(results, ["a.jpg", "a.png", "b"], "two results may not have one name");
     }
 
     #[test]

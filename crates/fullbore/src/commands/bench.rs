@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use clap::{Args, Subcommand};
 use fullbore_feed::DeviceBatch;
+use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::{Device, Kind, Tensor, manual_seed, synchronize};
-use fullbore_train::plan::{device_name, precision_name};
 use fullbore_train::setup;
 use fullbore_train::step::{Engine, StepOutcome};
 use fullbore_train::{Plan, TrainError};
@@ -43,7 +43,7 @@ pub(super) fn run(command: BenchCommand) -> Result<i32, CommandError> {
     let BenchCommand::Step(args) = command;
     let plan = args.settings.plan()?;
     plan.check()?;
-    let device = setup::device(&plan)?;
+    let device = plan.device.resolve()?;
     let precision = plan.precision.resolve(device);
     let mut engine = setup::engine(&plan, device, precision)?;
     let timing = time_steps(&mut engine, &plan, device, args.warm, args.steps.max(1))?;

@@ -1,7 +1,7 @@
 //! `fullbore doctor`: what the program found on this machine.
 
+use fullbore_nn::compute::{PrecisionChoice, device_name, precision_name};
 use fullbore_torch::{CudaState, Device};
-use fullbore_train::plan::{PrecisionChoice, device_name, precision_name};
 use fullbore_train::setup::cores;
 
 use super::CommandError;

@@ -2,15 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use fullbore_data::EvalSample;
 use fullbore_events::RunDir;
+use fullbore_predict::PredictError;
+use fullbore_predict::look::{Sheet, coloured, rgb};
+use fullbore_torch::{Kind, Tensor};
 use fullbore_train::checkpoint::{Saved, Weights};
 use fullbore_train::evaluate::{Scores, evaluate};
 use fullbore_train::setup;
 
-use super::{CommandError, Settings, metrics};
+use super::{CommandError, Settings, Which, metrics};
 use crate::exit_codes;
-use crate::render::say;
+use crate::render::{printable, say};
 
 /// Arguments of `fullbore eval`.
 #[derive(Debug, Args)]
@@ -24,44 +28,73 @@ pub(super) struct EvalArgs {
     /// One setting over those of the run, for example --set data.val=OTHER_FOLDER
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Write a contact sheet as PNG: rows of image, true mask and predicted mask, evenly spread over the set
+    #[arg(long, value_name = "FILE")]
+    sheet: Option<PathBuf>,
     /// Print one machine-readable summary as the last line of standard output
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Which {
-    Best,
-    Last,
-}
+/// Rows of a contact sheet.
+const SHEET_ROWS: usize = 8;
 
 /// Scores the weights that the run evaluated: the average where it kept one.
 pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
     let run_dir = RunDir::open(&args.run)?;
-    let path = match args.checkpoint {
-        Which::Best => run_dir.best_checkpoint(),
-        Which::Last => run_dir.last_checkpoint(),
-    };
+    let path = args.checkpoint.of(&run_dir);
     let plan = Settings { files: vec![run_dir.plan()], set: args.set }.plan()?;
     let prepared = setup::prepare_eval(&plan)?;
     Saved::read(&path)?.restore_weights(&prepared.engine.params, Weights::Evaluated)?;
-    let samples = setup::eval_loader(&plan, prepared.val, prepared.workers)?;
+    let n_samples = prepared.val.len();
+    let samples = setup::eval_loader(&plan, prepared.val, prepared.workers, args.sheet.is_some())?;
     let mut settings = setup::eval_settings(&plan);
-    let scores = evaluate(&prepared.engine, samples, &mut settings, |n, message| {
+    let out_of_memory = |n: usize, message: &str| {
         eprintln!("out of memory with {n} images at once, going on with {}: {message}", n / 2);
-    })?;
+    };
+    let mut sheet = args.sheet.as_ref().map(|_| Sheet::default());
+    let rows = SHEET_ROWS.min(n_samples);
+    let look = |sample: &EvalSample, predicted: &Tensor| match &mut sheet {
+        Some(sheet) if (0..rows).any(|row| row * n_samples / rows == sample.id.0 as usize) => {
+            add_row(sheet, sample, predicted)
+        }
+        _ => Ok(()),
+    };
+    let scores = evaluate(&prepared.engine, samples, &mut settings, out_of_memory, look)?;
+    if let (Some(sheet), Some(file)) = (&sheet, &args.sheet) {
+        sheet.write(file).map_err(SheetError)?;
+    }
     if args.json {
         let json = serde_json::json!({
             "checkpoint": path.display().to_string(),
             "metrics": metrics(&scores),
             "seconds": scores.seconds,
+            "sheet": args.sheet.as_ref().map(|file| file.display().to_string()),
         });
         say!("{json}");
     } else {
         print_table(&scores);
+        if let Some(file) = &args.sheet {
+            say!("contact sheet  {}", printable(&file.display().to_string()));
+        }
     }
     Ok(exit_codes::OK)
 }
+
+fn add_row(sheet: &mut Sheet, sample: &EvalSample, predicted: &Tensor) -> fullbore_torch::Result<()> {
+    let size = sample.frame.source_size;
+    let picture = rgb(&sample.native, sample.mask.len());
+    let (truth, predicted) =
+        (coloured(&sample.mask), coloured(&predicted.to_kind(Kind::Uint8)?.to_vec_u8()?));
+    sheet.add_row([(size, &picture[..], false), (size, &truth[..], true), (size, &predicted[..], true)]);
+    Ok(())
+}
+
+/// The scores are lost only from the screen: nothing of the run changes.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the contact sheet cannot be written")]
+#[diagnostic(code(output::sheet), help("give --sheet a file in a folder that exists and can be written"))]
+struct SheetError(#[source] PredictError);
 
 fn print_table(scores: &Scores) {
     let width = scores.per_class.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).max(5);

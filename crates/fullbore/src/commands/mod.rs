@@ -4,11 +4,13 @@ mod bench;
 mod doctor;
 mod eval;
 mod init;
+mod predict;
 mod train;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fullbore_events::RunDir;
 use fullbore_train::Plan;
 use miette::Diagnostic;
 
@@ -36,6 +38,8 @@ enum Command {
     Train(train::TrainArgs),
     /// Score a trained model on its validation set, or on another one
     Eval(eval::EvalArgs),
+    /// Predict the masks of a folder of pictures
+    Predict(predict::PredictArgs),
     /// Write a settings file with every key, its default and its meaning
     Init(init::InitArgs),
     /// Show devices, libtorch, threads and memory
@@ -52,6 +56,7 @@ impl Cli {
         match self.command {
             Command::Train(args) => train::run(args),
             Command::Eval(args) => eval::run(args),
+            Command::Predict(args) => predict::run(args),
             Command::Init(args) => init::run(args),
             Command::Doctor => doctor::run(),
             Command::Bench(command) => bench::run(command),
@@ -81,6 +86,24 @@ impl Settings {
             layers.add_set(argument)?;
         }
         Ok(layers.resolve()?.0)
+    }
+}
+
+/// One of a run's checkpoints.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Which {
+    /// The one with the best validation score
+    Best,
+    /// The newest one
+    Last,
+}
+
+impl Which {
+    fn of(self, run_dir: &RunDir) -> PathBuf {
+        match self {
+            Which::Best => run_dir.best_checkpoint(),
+            Which::Last => run_dir.last_checkpoint(),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod init_writes_settings_that_train;
 mod interrupt_and_resume;
 mod mixed_formats_train_together;
 mod plan_covers_defaults;
+mod predicts_whole_folders;
 mod run_folders_are_never_overwritten;
 mod the_same_losses_twice;
 mod trains_to_the_end;

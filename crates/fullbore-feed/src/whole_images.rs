@@ -1,0 +1,179 @@
+//! Whole images through a network and back to their own pixel grid: what validation and prediction share.
+
+use fullbore_data::{DataError, EvalSample};
+use fullbore_torch::{Device, Error, NoGrad, Result, Tensor, empty_device_cache};
+
+/// What became of one image, or of the way images are grouped.
+pub enum Answer {
+    /// Logits f32 `[1, C, height, width]` at the size of the source image, upright, on the device.
+    Logits(EvalSample, Tensor),
+    /// The image could not be loaded; its number in the stream.
+    Unreadable(usize, DataError),
+    /// The image does not fit into memory even alone. Holds the allocator's words.
+    TooLarge(EvalSample, Error),
+    /// Memory ran out with this many images at once; from now on it is half of them. No image is lost.
+    Halved(usize, Error),
+}
+
+/// Sends whole images through `network` in the order they come, and hands every answer to `take`. Images of one
+/// canvas size share a forward pass, up to `batch`, which is halved for good when memory runs out.
+///
+/// `network` maps bytes u8 `[n, height, width, C]` on `device` to logits f32 `[n, classes, height, width]`; no
+/// gradients are recorded.
+///
+/// # Errors
+/// What `take` returns, and any failure of `network` but running out of memory.
+pub fn answer_whole_images<E: From<Error>>(
+    samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
+    batch: &mut usize,
+    device: Device,
+    mut network: impl FnMut(&Tensor) -> Result<Tensor>,
+    mut take: impl FnMut(Answer) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let _no_grad = NoGrad::new();
+    let mut group: Vec<EvalSample> = Vec::new();
+    for (index, sample) in samples.enumerate() {
+        match sample {
+            Ok(sample) => {
+                let other = group.first().is_some_and(|first| first.canvas != sample.canvas);
+                if group.len() >= *batch || other {
+                    answer_group(&mut group, batch, device, &mut network, &mut take)?;
+                }
+                group.push(sample);
+            }
+            Err(error) => take(Answer::Unreadable(index, error))?,
+        }
+    }
+    answer_group(&mut group, batch, device, &mut network, &mut take)
+}
+
+/// Answers images of one canvas size and leaves the group empty.
+fn answer_group<E: From<Error>>(
+    group: &mut Vec<EvalSample>,
+    batch: &mut usize,
+    device: Device,
+    network: &mut impl FnMut(&Tensor) -> Result<Tensor>,
+    take: &mut impl FnMut(Answer) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    while !group.is_empty() {
+        let n = (*batch).clamp(1, group.len());
+        match upload(&group[..n], device).and_then(|images| network(&images)) {
+            Ok(logits) => {
+                for (i, sample) in group.drain(..n).enumerate() {
+                    take(match on_native_grid(&logits.narrow(0, i as i64, 1)?, &sample) {
+                        Ok(native) => Answer::Logits(sample, native),
+                        Err(error) if error.is_out_of_memory() => Answer::TooLarge(sample, error),
+                        Err(error) => return Err(error.into()),
+                    })?;
+                }
+            }
+            Err(error) if error.is_out_of_memory() => {
+                empty_device_cache(device)?;
+                take(match n {
+                    1 => Answer::TooLarge(group.remove(0), error),
+                    _ => {
+                        *batch = n / 2;
+                        Answer::Halved(n, error)
+                    }
+                })?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Canvases of one size as bytes u8 `[n, height, width, C]` on the device.
+fn upload(samples: &[EvalSample], device: Device) -> Result<Tensor> {
+    let canvas = samples[0].canvas;
+    let (n, h, w) = (samples.len() as i64, i64::from(canvas.height), i64::from(canvas.width));
+    let bytes: Vec<u8> = samples.iter().flat_map(|s| s.image.iter().copied()).collect();
+    let channels = bytes.len() as i64 / (n * h * w);
+    Tensor::from_owner(bytes, &[n, h, w, channels])?.to_device(device)
+}
+
+/// One canvas's logits `[1, C, H, W]` at the size of its source image: padding cut off, bilinear.
+fn on_native_grid(logits: &Tensor, sample: &EvalSample) -> Result<Tensor> {
+    let (content, source) = (sample.valid, sample.frame.source_size);
+    let shown = logits.narrow(2, i64::from(content.y), i64::from(content.size.height))?.narrow(
+        3,
+        i64::from(content.x),
+        i64::from(content.size.width),
+    )?;
+    match content.size == source {
+        true => Ok(shown),
+        false => shown.upsample_bilinear(i64::from(source.height), i64::from(source.width), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fullbore_data::canvas::Rect;
+    use fullbore_torch::Kind;
+    use fullbore_types::{Affine, Frame, SampleId, Size};
+
+    /// A square image of one value that fills its canvas.
+    fn sample(id: u32, side: u32, value: u8) -> EvalSample {
+        let size = Size::new(side, side);
+        EvalSample {
+            id: SampleId(id),
+            name: id.to_string(),
+            image: vec![value; size.area() as usize],
+            canvas: size,
+            frame: Frame { source_size: size, canvas_from_source: Affine::IDENTITY, mm_per_px: None },
+            valid: Rect { x: 0, y: 0, size },
+            mask: Vec::new(),
+            native: Vec::new(),
+        }
+    }
+
+    /// A network that gives its input back, and fits `room` pixels at most.
+    fn echo(room: i64) -> impl FnMut(&Tensor) -> Result<Tensor> {
+        move |bytes| match bytes.numel() as i64 > room {
+            true => Err(Error::OutOfMemory { message: "full".into() }),
+            false => bytes.permute(&[0, 3, 1, 2])?.to_kind(Kind::Float),
+        }
+    }
+
+    #[test]
+    fn running_out_of_memory_halves_the_batch_and_loses_no_image() {
+        let samples = (0..10).map(|i| Ok(sample(i, if i == 6 { 9 } else { 4 }, i as u8)));
+        let (mut batch, mut told) = (8, Vec::new());
+        answer_whole_images::<Error>(samples, &mut batch, Device::Cpu, echo(40), |answer| {
+            told.push(match answer {
+                Answer::Logits(sample, logits) => {
+                    assert_eq!(logits.size(), [1, 1, 4, 4]);
+                    assert!(logits.to_vec_f32()?.iter().all(|&v| v == sample.id.0 as f32));
+                    format!("{}", sample.id.0)
+                }
+                Answer::TooLarge(sample, _) => format!("{} is too large", sample.id.0),
+                Answer::Halved(from, _) => format!("halved {from}"),
+                Answer::Unreadable(..) => unreachable!("all can be read"),
+            });
+            Ok(())
+        })
+        .unwrap();
+        let expected = "halved 6, halved 3, 0, 1, 2, 3, 4, 5, 6 is too large, 7, 8, 9";
+        assert_eq!((told.join(", ").as_str(), batch), (expected, 1));
+    }
+
+    #[test]
+    fn padding_is_cut_off_and_logits_are_brought_to_the_image() {
+        let mut padded = sample(0, 4, 0);
+        padded.image = (0..16).collect();
+        padded.valid = Rect { x: 1, y: 2, size: Size::new(2, 1) };
+        padded.frame.source_size = Size::new(4, 1);
+        let mut seen = Vec::new();
+        answer_whole_images::<Error>([Ok(padded)].into_iter(), &mut 1, Device::Cpu, echo(16), |answer| {
+            if let Answer::Logits(_, logits) = answer {
+                assert_eq!(logits.size(), [1, 1, 1, 4]);
+                seen = logits.to_vec_f32()?;
+            }
+            Ok(())
+        })
+        .unwrap();
+        // Pixel values 9 and 10, twice as wide with half-pixel centres.
+        assert_eq!(seen, [9.0, 9.25, 9.75, 10.0]);
+    }
+}

@@ -1,0 +1,140 @@
+//! `fullbore predict`: a folder of pictures to a folder of masks.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use fullbore_data::Source;
+use fullbore_data::source::Pictures;
+use fullbore_events::RunDir;
+use fullbore_nn::compute::DeviceChoice;
+use fullbore_predict::{Notice, PredictConfig, Predicted, Trained, predict};
+use fullbore_torch::Device;
+use fullbore_train::setup::cores;
+
+use super::{CommandError, Which};
+use crate::exit_codes;
+use crate::render::{printable, say};
+
+/// Arguments of `fullbore predict`.
+#[derive(Debug, Args)]
+pub(super) struct PredictArgs {
+    /// Folder of the run, or one checkpoint file
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Folder of pictures, or one picture
+    #[arg(long, value_name = "DIR")]
+    input: PathBuf,
+    /// Folder that the masks go to: NAME.png, 8-bit gray with the training masks' values, in the picture's own size
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Write the pictures with their masks drawn on them as well, to overlays/ in the output folder
+    #[arg(long)]
+    overlay: bool,
+    /// Which of the run's checkpoints
+    #[arg(long, default_value = "best")]
+    checkpoint: Which,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto", value_parser = device)]
+    device: DeviceChoice,
+    /// Pictures per forward pass; halved by itself when memory runs out [default: as in training]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: Option<u32>,
+    /// Threads that decode and threads that write, each [default: a quarter of the cores, half beside a GPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=256))]
+    workers: Option<u32>,
+    /// Print one machine-readable summary as the last line of standard output
+    #[arg(long)]
+    json: bool,
+}
+
+fn device(word: &str) -> Result<DeviceChoice, String> {
+    serde_json::from_value(word.into()).map_err(|error| error.to_string())
+}
+
+/// Predicts. Pictures that cannot be read are listed; the exit code then says so although the rest is done.
+pub(super) fn run(args: PredictArgs) -> Result<i32, CommandError> {
+    let pictures = Arc::new(Pictures::open(&args.input)?);
+    let checkpoint = match args.run.is_file() {
+        true => args.run.clone(),
+        false => args.checkpoint.of(&RunDir::open(&args.run)?),
+    };
+    let trained = Trained::load(&checkpoint, args.device)?;
+    let auto = || fullbore_data::auto_workers(cores(), trained.device() == Device::Cpu);
+    let config = PredictConfig {
+        output: args.output.clone(),
+        overlays: args.overlay,
+        batch: args.batch.map(|n| n as usize),
+        workers: args.workers.map_or_else(auto, |n| n as usize),
+    };
+    let predicted = predict(&trained, pictures.clone(), &config, teller(pictures.len()))?;
+    if args.json {
+        say!("{}", to_json(&predicted, &args));
+    } else {
+        print_result(&predicted, &args, &trained.classes());
+    }
+    Ok(if predicted.failed.is_empty() { exit_codes::OK } else { exit_codes::DATA })
+}
+
+/// Tells on standard error what goes on: failures always, progress where somebody watches.
+fn teller(total: usize) -> impl FnMut(Notice<'_>) {
+    let watched = std::io::stderr().is_terminal();
+    let mut done = 0;
+    move |notice| {
+        if watched {
+            eprint!("\r\x1b[K");
+        }
+        match notice {
+            Notice::Done => done += 1,
+            Notice::Failed(failure) => {
+                let (file, reason) = (failure.file.display().to_string(), printable(&failure.reason));
+                // Most reasons name the file themselves.
+                match reason.contains(&printable(&file)) {
+                    true => eprintln!("no mask: {reason}"),
+                    false => eprintln!("no mask for {}: {reason}", printable(&file)),
+                }
+            }
+            Notice::Halved(from, message) => {
+                eprintln!(
+                    "out of memory with {from} pictures at once, going on with {}: {message}",
+                    from / 2
+                );
+            }
+        }
+        if watched && done < total {
+            eprint!("{done} of {total}");
+        }
+    }
+}
+
+fn to_json(predicted: &Predicted, args: &PredictArgs) -> serde_json::Value {
+    let failed = predicted.failed.iter().map(
+        |failure| serde_json::json!({ "file": failure.file.display().to_string(), "reason": failure.reason }),
+    );
+    serde_json::json!({
+        "output": args.output.display().to_string(),
+        "masks": predicted.masks,
+        "failed": failed.collect::<Vec<_>>(),
+        "seconds": predicted.seconds,
+        "images_per_s": predicted.masks as f64 / predicted.seconds,
+    })
+}
+
+fn print_result(predicted: &Predicted, args: &PredictArgs, classes: &fullbore_types::Classes) {
+    let Predicted { masks, failed, seconds } = predicted;
+    let values: Vec<_> = classes.values.iter().zip(&classes.names).map(|(v, n)| format!("{v} {n}")).collect();
+    say!(
+        "masks  {}: {masks} PNG files ({})",
+        printable(&args.output.display().to_string()),
+        printable(&values.join(", "))
+    );
+    if args.overlay {
+        say!("overlays  {}", printable(&args.output.join("overlays").display().to_string()));
+    }
+    say!("{:.1} s, {:.1} pictures/s", seconds, *masks as f64 / seconds);
+    if !failed.is_empty() {
+        let are = if failed.len() == 1 { "picture has" } else { "pictures have" };
+        say!("{} {are} no mask; the reasons stand above", failed.len());
+    }
+}
