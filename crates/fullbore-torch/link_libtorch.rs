@@ -2,7 +2,7 @@
 //! run time. (A library crate cannot pass link arguments on to the programs that use it.)
 
 fn main() {
-    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=../fullbore-torch/link_libtorch.rs");
     let lib =
         std::env::var("DEP_FULLBORE_TORCH_LIBTORCH_LIB").expect("this package depends on fullbore-torch");
     println!("cargo::rustc-link-arg=-Wl,-rpath,{lib}");
