@@ -12,6 +12,12 @@ pub enum Purpose {
     Order = 1,
     /// Where a random crop is taken.
     Crop = 2,
+    /// What a synthetic image shows beneath its mark, and how it is photographed and stored.
+    SynthScene = 16,
+    /// The mark laid over a synthetic image.
+    SynthMark = 17,
+    /// Which photo serves which split of a synthetic set.
+    SynthPhotos = 18,
 }
 
 /// Names one draw: randomness is a pure function of (seed, epoch, sample, purpose), so it does not depend on

@@ -6,10 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::SourceError;
-use super::names::stem;
+use super::names::{ends_like_picture, stem};
 
-/// Endings of files that are taken as pictures. What they hold is decided by their content.
-const PICTURE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "webp", "bmp"];
 /// Names listed in one message.
 pub(super) const EXAMPLES: usize = 5;
 
@@ -57,11 +55,9 @@ impl Listing {
             }
             let name = name.into_string().map_err(|name| SourceError::NotUtf8 { path: folder.join(name) })?;
             let ending = name.rsplit_once('.').map(|(_, ending)| ending);
-            let is_picture =
-                ending.is_some_and(|e| PICTURE_ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)));
             if entry.file_type().map_err(unreadable)?.is_dir() {
                 listing.count(format!("folder {name}/"));
-            } else if is_picture {
+            } else if ends_like_picture(&name) {
                 listing.pictures.push(Entry { name });
             } else {
                 listing.count(ending.map_or("file without ending".into(), |e| format!(".{e} file")));

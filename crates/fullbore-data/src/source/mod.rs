@@ -18,6 +18,7 @@ use std::sync::Arc;
 use fullbore_types::SampleId;
 
 pub use list::PairList;
+pub use names::ends_like_picture;
 pub use pairs::PairFolders;
 pub use pictures::Pictures;
 pub use subset::{Repeat, Subset, hold_out};
@@ -71,7 +72,10 @@ pub fn open(path: &Path) -> Result<Arc<dyn Source>, SourceError> {
 }
 
 /// Reads a whole regular file into `bytes`, whose capacity is kept.
-fn read_file(path: &Path, max_bytes: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+///
+/// # Errors
+/// When the file is missing, unreadable, not a regular file, or longer than `max_bytes`.
+pub fn read_file(path: &Path, max_bytes: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: path.into(), source };
     // Opening a FIFO would wait for its writer, so look first.
     let meta = metadata(path)?;

@@ -26,6 +26,15 @@ impl NameTable {
     }
 }
 
+/// Endings of files that are taken as pictures. What they hold is decided by their content.
+const PICTURE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "webp", "bmp"];
+
+/// True when a file of this name is taken as a picture. What it holds is decided by its content.
+pub fn ends_like_picture(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+    ending.is_some_and(|ending| PICTURE_ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
+}
+
 /// A file name without its last extension.
 pub(super) fn stem(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
