@@ -4,15 +4,19 @@
 CARGO_FLAGS ?=
 
 # Runs cargo with LIBTORCH set. The one line of a plain cargo user: export LIBTORCH="$(scripts/libtorch)"
-cargo = scripts/libtorch -- cargo
+torch = scripts/libtorch
+cargo = $(torch) -- cargo
 
-.PHONY: help build test test-build lint format clippy doc clean tools
+.PHONY: help build demo test test-build lint format clippy doc clean tools
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: tools ## Build the fullbore command: target/release/fullbore
 	$(cargo) build --release --bin fullbore $(CARGO_FLAGS)
+
+demo: build ## Make a data set, train a small U-Net on it, predict, show a contact sheet
+	$(torch) -- scripts/demo
 
 # The examples in the documentation first, so that the summary of the tests comes last.
 test: tools ## Set up what is missing and run every test
@@ -42,5 +46,10 @@ doc: tools ## Build the documentation: target/doc
 clean: ## Delete what was built; libtorch stays in its cache
 	cargo clean
 
+# Crates first and on their own, so that a missing network is told apart from code that does not compile.
 tools:
 	@scripts/check-tools
+	@cargo fetch --quiet $(CARGO_FLAGS) --target x86_64-unknown-linux-gnu || { \
+	    echo "error: the crates that fullbore is built from cannot be fetched" >&2; \
+	    echo "  next: check the network and the proxy (https_proxy), or name a mirror in ~/.cargo/config.toml" >&2; \
+	    exit 2; }

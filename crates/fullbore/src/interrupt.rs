@@ -8,8 +8,14 @@ use signal_hook::flag;
 
 use crate::exit_codes::INTERRUPTED;
 
+/// The system takes no handlers.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the handlers for Ctrl-C and SIGTERM cannot be set")]
+#[diagnostic(code(bug::signals), help("please report this"))]
+pub(crate) struct SignalsError(#[from] std::io::Error);
+
 /// A flag that the first signal raises.
-pub(crate) fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>, SignalsError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // Handlers run in the order of registration: the first signal finds the flag down, the second up.

@@ -5,6 +5,7 @@ mod doctor;
 mod eval;
 mod init;
 mod predict;
+mod synth;
 mod train;
 
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ enum Command {
     Predict(predict::PredictArgs),
     /// Write a settings file with every key, its default and its meaning
     Init(init::InitArgs),
+    /// Make a data set with exact masks
+    #[command(subcommand)]
+    Synth(synth::SynthCommand),
     /// Show devices, libtorch, threads and memory
     Doctor,
     /// Measure parts of a run on their own
@@ -58,6 +62,7 @@ impl Cli {
             Command::Eval(args) => eval::run(args),
             Command::Predict(args) => predict::run(args),
             Command::Init(args) => init::run(args),
+            Command::Synth(command) => synth::run(command),
             Command::Doctor => doctor::run(),
             Command::Bench(command) => bench::run(command),
         }

@@ -37,14 +37,11 @@ enum OutputError {
         #[source]
         source: std::io::Error,
     },
-    #[error("the handlers for Ctrl-C and SIGTERM cannot be set")]
-    #[diagnostic(code(bug::signals), help("please report this"))]
-    Signals(#[source] std::io::Error),
 }
 
 /// Trains; the summary goes to standard output and to RUN/summary.json.
 pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
-    let stop = interrupt::stop_flag().map_err(OutputError::Signals)?;
+    let stop = interrupt::stop_flag()?;
     let (plan, prepared, run_dir) = match &args.resume {
         None => {
             let plan = args.settings.plan()?;

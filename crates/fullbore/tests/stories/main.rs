@@ -18,5 +18,6 @@ mod mixed_formats_train_together;
 mod plan_covers_defaults;
 mod predicts_whole_folders;
 mod run_folders_are_never_overwritten;
+mod synth_makes_sets_that_train;
 mod the_same_losses_twice;
 mod trains_to_the_end;
