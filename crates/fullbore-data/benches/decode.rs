@@ -1,10 +1,17 @@
 //! Time per sample of the usual case: 512x512 JPEG at quality 90 with an 8-bit PNG mask.
+//!
+//! `raw` is reading and decoding alone; `loaded` is the whole of a loader without workers, onto a canvas of the given
+//! side. Their difference is what the loader costs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use divan::Bencher;
-use fullbore_data::DecodeLimits;
+use divan::{Bencher, counter::ItemsCount};
 use fullbore_data::decode::{DecodeScratch, Picture, Wanted};
+use fullbore_data::source::{Part, Source, SourceError};
+use fullbore_data::yardstick::RawDecoder;
+use fullbore_data::{DecodeLimits, Loader, LoaderConfig, Resize};
+use fullbore_types::{Classes, Position, SampleId, Size};
 use image::{GrayImage, ImageEncoder, Luma, Rgb, RgbImage};
 
 fn main() {
@@ -55,4 +62,62 @@ fn jpeg_512_gray(bencher: Bencher) {
 #[divan::bench]
 fn png_512_mask(bencher: Bencher) {
     decode(bencher, png_mask(), Wanted::Mask);
+}
+
+/// The same sample under every id, held in memory.
+struct Same {
+    image: Vec<u8>,
+    mask: Vec<u8>,
+}
+
+impl Source for Same {
+    fn len(&self) -> usize {
+        1 << 20
+    }
+
+    fn name(&self, _: SampleId) -> String {
+        "same".into()
+    }
+
+    fn file(&self, _: SampleId, _: Part) -> PathBuf {
+        "same".into()
+    }
+
+    fn read(&self, _: SampleId, part: Part, _: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+        bytes.clear();
+        bytes.extend(if part == Part::Image { &self.image } else { &self.mask });
+        Ok(())
+    }
+}
+
+fn same() -> Arc<Same> {
+    Arc::new(Same { image: jpeg(), mask: png_mask() })
+}
+
+#[divan::bench]
+fn raw(bencher: Bencher) {
+    let source = same();
+    let mut decoder = RawDecoder::new(3, DecodeLimits::default());
+    bencher.counter(ItemsCount::new(1u32)).bench_local(|| decoder.decode(&*source, SampleId(0)).unwrap());
+}
+
+#[divan::bench(args = [512, 384, 256, 128])]
+fn loaded(bencher: Bencher, side: u32) {
+    const BATCH: usize = 8;
+    let classes = Classes { names: vec!["a".into(), "b".into()], values: vec![0, 255], void_value: None };
+    let config = LoaderConfig {
+        batch_size: BATCH,
+        size: Size::new(side, side),
+        resize: Resize::Stretch,
+        channels: 3,
+        classes,
+        seed: 0,
+        epochs: u64::MAX,
+        drop_last: true,
+        workers: 0,
+        prefetch: 1,
+        limits: DecodeLimits::default(),
+    };
+    let mut loader = Loader::start(same(), config, Position::default()).unwrap();
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| loader.next().unwrap().unwrap());
 }

@@ -8,6 +8,7 @@
 //! - [`DataConfig`]: the `data:` part of a plan, and its checks.
 //! - [`source`]: where samples come from: folders of pairs, a list file, subsets and repeats of these.
 //! - [`Loader`]: training batches. [`EvalLoader`]: single samples with their native masks.
+//! - [`yardstick`]: what the decoders alone can do, to measure loaders against.
 
 mod assembly;
 pub mod canvas;
@@ -24,6 +25,7 @@ mod sample;
 pub mod source;
 pub mod stats;
 mod workers;
+pub mod yardstick;
 
 pub use config::{CanvasSize, ConfigError, DataConfig, Resize, Workers};
 pub use decode::DecodeLimits;
