@@ -1,8 +1,8 @@
-//! `fullbore bench`: parts of a run, measured on their own.
+//! `fullbore bench step`: the training step alone.
 
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use fullbore_feed::DeviceBatch;
 use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::{Device, Kind, Tensor, manual_seed, synchronize};
@@ -11,20 +11,13 @@ use fullbore_train::step::{Engine, StepOutcome};
 use fullbore_train::{Plan, TrainError};
 use fullbore_types::Position;
 
-use super::{CommandError, Settings};
+use super::super::{CommandError, Settings};
 use crate::exit_codes;
 use crate::render::say;
 
-/// What can be measured.
-#[derive(Debug, Subcommand)]
-pub(super) enum BenchCommand {
-    /// The training step alone, on one batch that lies on the device already
-    Step(StepArgs),
-}
-
 /// Arguments of `fullbore bench step`.
 #[derive(Debug, Args)]
-pub(super) struct StepArgs {
+pub(in crate::commands) struct StepArgs {
     #[command(flatten)]
     settings: Settings,
     /// Steps that count
@@ -39,8 +32,7 @@ pub(super) struct StepArgs {
 }
 
 /// Runs the benchmark.
-pub(super) fn run(command: BenchCommand) -> Result<i32, CommandError> {
-    let BenchCommand::Step(args) = command;
+pub(super) fn run(args: StepArgs) -> Result<i32, CommandError> {
     let plan = args.settings.plan()?;
     plan.check()?;
     let device = plan.device.resolve()?;
