@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn demo(folder: &Path) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/demo");
     let binary = std::env::var("FULLBORE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_fullbore").into());
-    let mut command = Command::new(script);
+    // Tests run in their package's folder.
+    let mut command = Command::new("../../scripts/demo");
     command.arg(fs::canonicalize(binary).unwrap()).args(["--set", "run.steps=3", "--set", "model.base=4"]);
     command.env("DEMO_DIR", folder).env("DEMO_IMAGES", "24").output().unwrap()
 }
