@@ -171,7 +171,8 @@ impl Shared {
         contained(&*self.source, id, scratch, |scratch| {
             let (mut image, mut mask) = (Vec::new(), Vec::new());
             let with_mask = self.config.classes.is_some();
-            let placement = self.reader.load(
+            self.reader.read(&*self.source, id, scratch, &self.counters, |_| ())?;
+            let placement = self.reader.decode(
                 &*self.source,
                 id,
                 scratch,

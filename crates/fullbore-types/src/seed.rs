@@ -12,6 +12,8 @@ pub enum Purpose {
     Order = 1,
     /// Where a random crop is taken.
     Crop = 2,
+    /// Which sample takes the place of one that cannot be loaded.
+    Substitute = 3,
 }
 
 /// Names one draw: randomness is a pure function of (seed, epoch, sample, purpose), so it does not depend on
