@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fullbore_types::{Position, SampleKey, Size};
 
@@ -17,22 +17,13 @@ use crate::DataError;
 use crate::canvas::Placement;
 use crate::config::Resize;
 use crate::faults::Fault;
+use crate::intake::Intake;
 use crate::line::{BatchMeta, Finished, Job, Line, OpenBatch};
 use crate::order::EpochPlan;
+use crate::reads::{MAX_STUCK, wait_at_most, wait_for_end};
 use crate::ring::{Ring, Slot};
-use crate::sample::{MaskOut, SampleReader, Scratch, contained, names};
-use crate::source::{Part, Source};
-use crate::stats::Counters;
-
-/// Most reads that may be stuck at a time; each holds a thread.
-const MAX_STUCK: usize = 16;
-
-/// What reading needs.
-pub(crate) struct Intake {
-    pub(crate) source: Arc<dyn Source>,
-    pub(crate) reader: SampleReader,
-    pub(crate) counters: Counters,
-}
+use crate::sample::{MaskOut, Scratch, contained};
+use crate::source::Part;
 
 /// What workers and consumer share.
 pub(crate) struct Assembly {
@@ -40,7 +31,6 @@ pub(crate) struct Assembly {
     pub(crate) resize: Resize,
     pub(crate) canvas: Size,
     pub(crate) seed: u64,
-    pub(crate) read_timeout: Duration,
     ring: Ring,
     cursor: Mutex<Cursor>,
     line: Mutex<Line>,
@@ -81,7 +71,6 @@ impl Assembly {
     pub(crate) fn new(
         intake: Intake,
         (resize, canvas, seed): (Resize, Size, u64),
-        read_timeout: Duration,
         ring: Ring,
         cursor: Cursor,
         line: Line,
@@ -91,7 +80,6 @@ impl Assembly {
             resize,
             canvas,
             seed,
-            read_timeout,
             ring,
             cursor: Mutex::new(cursor),
             line: Mutex::new(line),
@@ -106,7 +94,7 @@ impl Assembly {
         let mut line = self.line();
         let next = loop {
             let now = Instant::now();
-            if let Some(read) = line.reads.give_up(self.read_timeout, now) {
+            if let Some(read) = line.reads.give_up(now) {
                 drop(line);
                 self.give_up(&read.what, read.part);
                 break Next::GivenUp(read.worker);
@@ -120,7 +108,7 @@ impl Assembly {
             if line.has_ended() {
                 break Next::End;
             }
-            let patience = line.reads.until_overdue(self.read_timeout, now);
+            let patience = line.reads.until_overdue(now);
             line = wait_at_most(&self.delivery, line, patience);
         };
         self.count(&next, start);
@@ -138,7 +126,7 @@ impl Assembly {
                 self.line().failed(&job, None, fault, None);
                 continue;
             }
-            let read = self.intake.read(&job, scratch, |_| ());
+            let read = self.intake.read(job.id(), scratch, |_| ());
             let slot = self.line().slot(&job);
             if let Some(slot) = slot {
                 self.settle(&job, slot, read, scratch);
@@ -157,17 +145,9 @@ impl Assembly {
         self.delivery.notify_all();
     }
 
-    /// After a stop: waits until no worker reads, at most for `grace`. Gives the workers that still do.
-    pub(crate) fn wait_for_reads(&self, grace: Duration) -> Vec<u64> {
-        let start = Instant::now();
-        let mut line = self.line();
-        loop {
-            let left = grace.saturating_sub(start.elapsed());
-            if line.reads.workers().next().is_none() || left.is_zero() {
-                return line.reads.workers().collect();
-            }
-            line = wait_at_most(&self.delivery, line, left);
-        }
+    /// After a stop: waits for reads to end. Gives the workers whose reads do not.
+    pub(crate) fn wait_for_reads(&self) -> Vec<u64> {
+        wait_for_end(self.line(), &self.delivery, |line| &line.reads)
     }
 
     /// Makes one worker leave when it has finished its sample.
@@ -176,7 +156,7 @@ impl Assembly {
         self.work.notify_all();
     }
 
-    /// Takes that back, if no worker has left yet.
+    /// Takes that back; false when there is nothing to take back.
     pub(crate) fn keep_one(&self) -> bool {
         let mut line = self.line();
         let kept = line.leaving > 0;
@@ -210,7 +190,8 @@ impl Assembly {
             if line.stopped {
                 return None;
             }
-            if line.leaving > 0 {
+            // Who met a bad sample stays until its place is filled: the others may be waiting for room.
+            if line.leaving > 0 && !line.has_retries() {
                 line.leaving -= 1;
                 return None;
             }
@@ -288,7 +269,7 @@ impl Assembly {
                 self.tell_of_progress(&line);
             }
             Err(error) => {
-                let names = names(source, id, Part::Image);
+                let names = self.intake.names(id, Part::Image);
                 let mut line = self.line();
                 let fault = line.fault(names, || error.to_string());
                 line.failed(job, Some(slot), fault, Some(error));
@@ -299,18 +280,17 @@ impl Assembly {
 
     /// Makes a read that takes too long the fault of its sample.
     fn give_up(&self, job: &Job, part: Part) {
-        let source = &*self.intake.source;
-        let file = names(source, job.id(), part).1;
-        let names = names(source, job.id(), Part::Image);
-        let seconds = self.read_timeout.as_secs_f64();
-        let error = DataError::StuckRead { name: names.0.clone(), file: file.clone(), part, seconds };
+        let names = self.intake.names(job.id(), Part::Image);
         let mut line = self.line();
+        let (limit, count) = (line.reads.limit(), line.reads.stuck());
+        let error = self.intake.stuck_read(job.id(), part, limit);
         let fault = line.fault(names, || error.to_string());
-        match line.reads.stuck() {
-            count if count > MAX_STUCK => {
-                line.failed_for_good(job, fault, DataError::StorageStuck { count, file, seconds });
+        match count > MAX_STUCK {
+            true => {
+                let error = self.intake.storage_stuck(job.id(), part, limit, count);
+                line.failed_for_good(job, fault, error);
             }
-            _ => line.failed(job, None, fault, Some(error)),
+            false => line.failed(job, None, fault, Some(error)),
         }
         self.tell_of_failure(&line);
     }
@@ -320,7 +300,7 @@ impl Assembly {
         if !job.suspect {
             return None;
         }
-        let names = names(&*self.intake.source, job.id(), Part::Image);
+        let names = self.intake.names(job.id(), Part::Image);
         self.line().known_fault(&names)
     }
 
@@ -351,16 +331,6 @@ impl Assembly {
     }
 }
 
-impl Intake {
-    /// Reads the files of a sample. `at` hears of each part before it is read.
-    fn read(&self, job: &Job, scratch: &mut Scratch, at: impl FnMut(Part)) -> Result<(), DataError> {
-        let source = &*self.source;
-        contained(source, job.id(), scratch, |scratch| {
-            self.reader.read(source, job.id(), scratch, &self.counters, at)
-        })
-    }
-}
-
 /// A thread that loads samples until there are no more, the loader stops, or it is sent away.
 pub(crate) struct Worker {
     pub(crate) id: u64,
@@ -375,7 +345,7 @@ impl Worker {
         let alarm = Alarm(&self.assembly);
         let mut scratch = Scratch::default();
         while let Some(job) = self.next_job() {
-            let read = self.intake.read(&job, &mut scratch, |part| self.note_part(part));
+            let read = self.intake.read(job.id(), &mut scratch, |part| self.note_part(part));
             let Some(assembly) = self.assembly.upgrade() else { break };
             match assembly.arrive(self.id, &job) {
                 Arrival::Fill(slot) => assembly.settle(&job, slot, read, &mut scratch),
@@ -441,14 +411,6 @@ impl Drop for Alarm<'_> {
         assembly.work.notify_all();
         assembly.delivery.notify_all();
     }
-}
-
-fn wait_at_most<'a>(
-    condvar: &Condvar,
-    line: MutexGuard<'a, Line>,
-    patience: Duration,
-) -> MutexGuard<'a, Line> {
-    condvar.wait_timeout(line, patience).unwrap_or_else(PoisonError::into_inner).0
 }
 
 fn add_since(counter: &AtomicU64, start: Instant) {

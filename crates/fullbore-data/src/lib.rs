@@ -17,6 +17,7 @@ pub mod decode;
 mod error;
 pub mod eval;
 pub mod faults;
+mod intake;
 mod line;
 pub mod loader;
 pub mod mask;

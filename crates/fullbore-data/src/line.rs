@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fullbore_types::{Affine, Frame, Position, SampleId, Size};
 
@@ -153,7 +154,7 @@ impl OpenBatch {
 }
 
 impl Line {
-    pub(crate) fn new(rule: Replacing, faults: HashMap<Names, Arc<Fault>>) -> Self {
+    pub(crate) fn new(rule: Replacing, read_timeout: Duration, faults: HashMap<Names, Arc<Fault>>) -> Self {
         Line {
             batches: VecDeque::new(),
             front: 0,
@@ -162,7 +163,7 @@ impl Line {
             stopped: false,
             lost: false,
             leaving: 0,
-            reads: Reads::default(),
+            reads: Reads::new(read_timeout),
             faults,
             rule,
         }
@@ -243,6 +244,11 @@ impl Line {
     /// What is known of a sample by now, if it is bad.
     pub(crate) fn known_fault(&self, names: &Names) -> Option<Arc<Fault>> {
         self.faults.get(names).cloned()
+    }
+
+    /// True when a substitute waits for somebody to load it.
+    pub(crate) fn has_retries(&self) -> bool {
+        self.batches.iter().any(|batch| !batch.retries.is_empty())
     }
 
     /// True when the batch at the front can leave.

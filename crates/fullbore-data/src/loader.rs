@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fullbore_types::{Classes, Frame, Position, SampleId, Size};
 
 use crate::DataError;
-use crate::assembly::{Assembly, Cursor, Intake, Next};
+use crate::assembly::{Assembly, Cursor, Next, Worker};
 use crate::config::Resize;
 use crate::crew::Crew;
 use crate::decode::DecodeLimits;
 use crate::faults::{Account, Fault, FaultPolicy, Ledger, Names};
+use crate::intake::Intake;
 use crate::line::{Finished, Line, Replacing};
 use crate::notice::{Hooks, Notice};
 use crate::order::{EpochPlan, EpochShape, Shard};
@@ -119,6 +120,8 @@ impl LoaderConfig {
 pub struct Loader {
     assembly: Arc<Assembly>,
     crew: Crew,
+    /// Decoding threads that are to stay.
+    workers: usize,
     /// Present without workers.
     inline: Option<Box<Scratch>>,
     ledger: Ledger,
@@ -133,9 +136,6 @@ struct Adjusting {
     since: Instant,
     before: LoaderStats,
 }
-
-/// How long a loader that is dropped waits for reads to end.
-const GRACE: Duration = Duration::from_secs(2);
 
 impl Loader {
     /// Starts the workers; the first batch is `from`. The position after an epoch's last batch is the next
@@ -165,15 +165,13 @@ impl Loader {
             let reason = "known to be bad from before".to_owned();
             (names.clone(), Arc::new(Fault { number, names, reason }))
         });
-        let line = Line::new(rule, remembered.collect());
+        let line = Line::new(rule, config.faults.read_timeout, remembered.collect());
 
         let reader = SampleReader::new(config.channels, Some(&config.classes), config.limits);
         let intake = Intake { source, reader, counters: Counters::default() };
         let place = (config.resize, config.size, config.seed);
-        // Without any time at all every read would be too slow.
-        let read_timeout = config.faults.read_timeout.max(Duration::from_millis(1));
         let cursor = Cursor { plan, next: from, end_epoch: config.epochs };
-        let assembly = Arc::new(Assembly::new(intake, place, read_timeout, ring, cursor, line));
+        let assembly = Arc::new(Assembly::new(intake, place, ring, cursor, line));
 
         let inline = (config.workers == 0).then(Box::default);
         let adjusting = config.most_workers.filter(|_| config.workers > 0).map(|most| Adjusting {
@@ -181,10 +179,10 @@ impl Loader {
             since: Instant::now(),
             before: LoaderStats::default(),
         });
-        let (crew, hooks) = (Crew::default(), config.hooks);
-        let mut loader = Loader { assembly, crew, inline, ledger, hooks, adjusting, ended: false };
-        for _ in 0..config.workers {
-            loader.crew.hire(&loader.assembly)?;
+        let (crew, hooks, workers) = (Crew::default(), config.hooks, config.workers);
+        let mut loader = Loader { assembly, crew, workers, inline, ledger, hooks, adjusting, ended: false };
+        for _ in 0..workers {
+            loader.hire()?;
         }
         Ok(loader)
     }
@@ -196,13 +194,18 @@ impl Loader {
 
     /// Decoding threads at work.
     pub fn workers(&self) -> usize {
-        self.crew.size()
+        self.workers
     }
 
     /// The distinct bad samples that delivered batches were to hold, for [`FaultPolicy::known_bad`]: with them a
     /// resumed run replaces the same samples, whether or not their files can be read by then.
     pub fn bad_samples(&self) -> Vec<SampleId> {
         self.ledger.bad_samples()
+    }
+
+    fn hire(&mut self) -> Result<(), DataError> {
+        let (assembly, intake) = (Arc::downgrade(&self.assembly), self.assembly.intake.clone());
+        self.crew.hire(move |id| Worker { id, assembly, intake }.work())
     }
 
     /// The next batch as its samples were found, with the error that ends the stream.
@@ -218,7 +221,7 @@ impl Loader {
                 Next::Lost => return Err(DataError::ThreadLost),
                 Next::GivenUp(worker) => {
                     self.crew.leave_behind(worker);
-                    self.crew.hire(&self.assembly)?;
+                    self.hire()?;
                 }
             }
         }
@@ -251,12 +254,20 @@ impl Loader {
         let Some(Adjusting { tuner, since, before }) = &mut self.adjusting else { return Ok(()) };
         let Some(stretch) = Stretch::new(since.elapsed(), &stats.since(before)) else { return Ok(()) };
         (*since, *before) = (Instant::now(), stats);
-        let Some(change) = tuner.judge(self.crew.size(), &stretch) else { return Ok(()) };
-        match change.to > change.from {
-            true => self.crew.hire(&self.assembly)?,
-            false => self.crew.send_one_away(&self.assembly),
-        }
+        let Some(change) = tuner.judge(self.workers, &stretch) else { return Ok(()) };
+        self.change_workers(change.to)?;
         self.hooks.tell(Notice::Workers(change));
+        Ok(())
+    }
+
+    /// Comes to one worker more or fewer, or leaves all as it is.
+    fn change_workers(&mut self, to: usize) -> Result<(), DataError> {
+        if to < self.workers {
+            self.assembly.send_one_away();
+        } else if to > self.workers && !self.assembly.keep_one() {
+            self.hire()?;
+        }
+        self.workers = to;
         Ok(())
     }
 }
@@ -287,9 +298,8 @@ impl Iterator for Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         self.assembly.stop();
-        for worker in self.assembly.wait_for_reads(GRACE.min(self.assembly.read_timeout)) {
-            self.crew.leave_behind(worker);
-        }
+        let stuck = self.assembly.wait_for_reads();
+        stuck.into_iter().for_each(|worker| self.crew.leave_behind(worker));
         self.crew.join();
     }
 }
@@ -393,5 +403,70 @@ impl HostBatch {
     /// Shape of a full batch.
     pub fn layout(&self) -> PixelLayout {
         self.slab.layout()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::ImageEncoder;
+    use proptest::prelude::*;
+    use std::path::PathBuf;
+
+    /// Pictures of 2x2 pixels, all of the sample's number. Every fifth is torn.
+    struct Tiny(usize);
+
+    impl Source for Tiny {
+        fn len(&self) -> usize {
+            self.0
+        }
+
+        fn name(&self, id: SampleId) -> String {
+            id.0.to_string()
+        }
+
+        fn file(&self, id: SampleId, _: Part) -> PathBuf {
+            id.0.to_string().into()
+        }
+
+        fn read(&self, id: SampleId, part: Part, _: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+            bytes.clear();
+            if !id.0.is_multiple_of(5) {
+                let value = if part == Part::Image { id.0 as u8 } else { 0 };
+                let encoder = image::codecs::png::PngEncoder::new(bytes);
+                encoder.write_image(&[value; 4], 2, 2, image::ExtendedColorType::L8).unwrap();
+            }
+            Ok(())
+        }
+    }
+
+    fn start(workers: usize) -> Loader {
+        let classes = Classes { names: vec!["a".into()], values: vec![0], void_value: None };
+        let faults = FaultPolicy { max_bad_share: 1.0, ..FaultPolicy::default() };
+        let size = Size::new(2, 2);
+        let config = LoaderConfig { workers, faults, epochs: 3, ..LoaderConfig::new(3, size, classes) };
+        Loader::start(Arc::new(Tiny(17)), config, Position::default()).unwrap()
+    }
+
+    fn contents(batch: &HostBatch) -> (Position, Vec<SampleId>, Vec<u8>) {
+        (batch.position(), batch.ids().to_vec(), batch.images().to_vec())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn workers_that_come_and_go_change_nothing(more in proptest::collection::vec(any::<bool>(), 18)) {
+            let expected: Vec<_> = start(0).map(|batch| contents(&batch.unwrap())).collect();
+            prop_assert_eq!(expected.len(), 18);
+            let mut loader = start(2);
+            for (expected, more) in expected.iter().zip(more) {
+                let batch = loader.next().unwrap().unwrap();
+                prop_assert_eq!(&contents(&batch), expected);
+                let to = if more { loader.workers() + 1 } else { (loader.workers() - 1).max(1) };
+                loader.change_workers(to).unwrap();
+            }
+            prop_assert!(loader.next().is_none());
+        }
     }
 }

@@ -97,7 +97,7 @@ fn too_many_bad_samples_end_the_stream_at_the_same_batch_for_any_workers() {
     let config = |workers| LoaderConfig { workers, faults: faults.clone(), ..tolerant(2) };
     let expected = run(some_bad(10, &bad), config(0), Position::default());
     let error = expected.error.as_ref().unwrap();
-    assert!(error.starts_with("3 bad samples, more than the 2 allowed: `s"), "{error}");
+    assert!(error.contains(" bad samples, more than the 2 allowed: `s"), "{error}");
     assert!(expected.bad.len() >= 3 && expected.batches.len() < 5);
     for workers in [1, 2, 7] {
         assert_eq!(run(some_bad(10, &bad), config(workers), Position::default()), expected);

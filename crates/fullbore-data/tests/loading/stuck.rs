@@ -8,10 +8,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use fullbore_data::source::{Part, Source, SourceError};
-use fullbore_data::{DataError, FaultPolicy, Hooks, Loader, LoaderConfig, Notice, PinHost};
+use fullbore_data::{
+    DataError, EvalConfig, EvalLoader, FaultPolicy, Hooks, Loader, LoaderConfig, Notice, PinHost,
+};
 use fullbore_types::{Position, SampleId};
 
 use crate::data_set::{InMemory, Seen, config, seen};
+use crate::eval::eval_config;
 
 /// Samples of which some masks cannot be read to their end before the gate opens.
 struct Stuck {
@@ -121,7 +124,7 @@ fn a_stuck_read_is_given_up_named_and_replaced() {
 #[test]
 fn each_sample_gets_stuck_once_not_once_an_epoch() {
     let (source, ends) = stuck(3, [1]);
-    let config = LoaderConfig { epochs: 20, ..patient(3, 2) };
+    let config = LoaderConfig { epochs: 20, ..patient(3, 1) };
     assert_eq!(all(source, config).len(), 20);
     assert_eq!(ends.entered.try_iter().count(), 1);
     ends.clear();
@@ -166,8 +169,33 @@ fn storage_that_does_not_answer_ends_the_stream_before_threads_pile_up() {
     let config = LoaderConfig { faults, ..patient(20, 4) };
     let mut loader = Loader::start(source, config, Position::default()).unwrap();
     let error = loader.next().unwrap().err().unwrap();
-    assert!(matches!(&error, DataError::StorageStuck { count: 17, .. }), "{error}");
+    assert!(matches!(&error, DataError::StorageStuck { count: 17..=20, .. }), "{error}");
+    assert!(ends.entered.try_iter().count() <= 20, "16 and one for each worker");
     assert!(loader.next().is_none());
     drop(loader);
+    ends.clear();
+}
+
+#[test]
+fn evaluation_goes_on_after_a_stuck_read() {
+    for workers in [1, 3] {
+        let (source, ends) = stuck(7, [4]);
+        let config = EvalConfig { workers, read_timeout: PATIENCE, ..eval_config() };
+        let samples: Vec<_> = EvalLoader::start(source, config).unwrap().collect();
+        assert_eq!(samples.iter().filter(|sample| sample.is_ok()).count(), 6);
+        let error = samples[4].as_ref().unwrap_err().to_string();
+        assert_eq!(error, "reading Mask/s4 (Mask of sample `s4`) had not ended after 0.4 s");
+        ends.clear();
+    }
+}
+
+#[test]
+fn evaluation_ends_when_storage_does_not_answer() {
+    let (source, ends) = stuck(60, 0..60);
+    let config = EvalConfig { workers: 4, read_timeout: Duration::from_millis(10), ..eval_config() };
+    let samples: Vec<_> = EvalLoader::start(source, config).unwrap().collect();
+    let (last, before) = samples.split_last().unwrap();
+    assert!(matches!(last, Err(DataError::StorageStuck { count: 17, .. })));
+    assert!(before.iter().all(|sample| matches!(sample, Err(DataError::StuckRead { .. }))));
     ends.clear();
 }
