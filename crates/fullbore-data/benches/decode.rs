@@ -10,7 +10,7 @@ use divan::{Bencher, counter::ItemsCount};
 use fullbore_data::decode::{DecodeScratch, Picture, Wanted};
 use fullbore_data::source::{Part, Source, SourceError};
 use fullbore_data::yardstick::RawDecoder;
-use fullbore_data::{DecodeLimits, Loader, LoaderConfig, Resize};
+use fullbore_data::{DecodeLimits, Loader, LoaderConfig};
 use fullbore_types::{Classes, Position, SampleId, Size};
 use image::{GrayImage, ImageEncoder, Luma, Rgb, RgbImage};
 
@@ -105,19 +105,8 @@ fn raw(bencher: Bencher) {
 fn loaded(bencher: Bencher, side: u32) {
     const BATCH: usize = 8;
     let classes = Classes { names: vec!["a".into(), "b".into()], values: vec![0, 255], void_value: None };
-    let config = LoaderConfig {
-        batch_size: BATCH,
-        size: Size::new(side, side),
-        resize: Resize::Stretch,
-        channels: 3,
-        classes,
-        seed: 0,
-        epochs: u64::MAX,
-        drop_last: true,
-        workers: 0,
-        prefetch: 1,
-        limits: DecodeLimits::default(),
-    };
+    let config =
+        LoaderConfig { workers: 0, prefetch: 1, ..LoaderConfig::new(BATCH, Size::new(side, side), classes) };
     let mut loader = Loader::start(same(), config, Position::default()).unwrap();
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| loader.next().unwrap().unwrap());
 }

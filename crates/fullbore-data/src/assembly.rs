@@ -1,38 +1,42 @@
-//! Batches in the making: several workers fill one batch, sample by sample, and batches leave in order.
+//! Workers fill batches, sample by sample and several to a batch, and batches leave in order.
 //!
 //! One unit of work is one sample. A worker that finds no sample to do opens the next batch; only one opens at a
 //! time, and it is the only one that ever waits for a free slab.
+//!
+//! A sample is first read into buffers of the worker's own, then decoded into its slot. While it reads, a worker
+//! holds nothing but its buffers and the [`Intake`]: a read that never ends can be given up without harm. The
+//! worker learns of it when it comes back, and leaves; another has its place by then.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use fullbore_types::{Affine, Frame, Position, SampleId, SampleKey, Size};
+use fullbore_types::{Position, SampleKey, Size};
 
 use crate::DataError;
 use crate::canvas::Placement;
 use crate::config::Resize;
+use crate::faults::Fault;
+use crate::intake::Intake;
+use crate::line::{BatchMeta, Finished, Job, Line, OpenBatch};
 use crate::order::EpochPlan;
-use crate::ring::{Ring, Slab, SlabInParts, Slot};
-use crate::sample::{MaskOut, SampleReader, Scratch, contained};
-use crate::source::Source;
-use crate::stats::Counters;
+use crate::reads::{MAX_STUCK, wait_at_most, wait_for_end};
+use crate::ring::{Ring, Slot};
+use crate::sample::{MaskOut, Scratch, contained};
+use crate::source::Part;
 
 /// What workers and consumer share.
 pub(crate) struct Assembly {
-    pub(crate) source: Arc<dyn Source>,
-    pub(crate) reader: SampleReader,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) resize: Resize,
     pub(crate) canvas: Size,
     pub(crate) seed: u64,
-    pub(crate) ring: Ring,
-    pub(crate) counters: Counters,
+    ring: Ring,
     cursor: Mutex<Cursor>,
     line: Mutex<Line>,
     /// A slot can be claimed, or there is nothing more to do.
     work: Condvar,
-    /// The batch at the front is finished, or none will come.
+    /// The batch at the front is finished, none will come, or a read has ended after the stop.
     delivery: Condvar,
 }
 
@@ -41,134 +45,96 @@ pub(crate) struct Cursor {
     pub(crate) plan: EpochPlan,
     pub(crate) next: Position,
     pub(crate) end_epoch: u64,
-    pub(crate) n_samples: u32,
-    pub(crate) batch_size: usize,
-    pub(crate) drop_last: bool,
 }
 
-/// Batches from the one to deliver next to the one opened last.
-#[derive(Default)]
-struct Line {
-    batches: VecDeque<OpenBatch>,
-    /// Number of the batch at the front, counted from the start of this loader.
-    front: u64,
-    opening: bool,
-    /// No further batch will be opened.
-    exhausted: bool,
-    stopped: bool,
+/// What a worker does after reading.
+enum Arrival {
+    /// Decode into this slot.
+    Fill(Slot),
+    /// The batch has been given up; go on with another sample.
+    GoOn,
+    /// The loader has stopped, or the worker was given up.
+    Leave,
+}
+
+/// What comes after a wait for the next batch.
+pub(crate) enum Next {
+    Batch(Finished),
+    End,
     /// A worker ended outside the loading of a sample.
-    lost: bool,
+    Lost,
+    /// The read of this worker was given up; it needs a successor before anything else is waited for.
+    GivenUp(u64),
 }
-
-struct OpenBatch {
-    meta: BatchMeta,
-    slab: SlabInParts,
-    /// Slots not yet claimed, last one first.
-    unclaimed: Vec<Slot>,
-    frames: Vec<Frame>,
-    unfinished: usize,
-    /// Lowest slot that failed.
-    failure: Option<(usize, DataError)>,
-}
-
-/// What is known of a batch when it is opened.
-pub(crate) struct BatchMeta {
-    pub(crate) ids: Vec<SampleId>,
-    pub(crate) position: Position,
-    /// Where a run goes on after this batch.
-    pub(crate) next: Position,
-}
-
-/// A whole batch.
-pub(crate) struct Finished {
-    pub(crate) meta: BatchMeta,
-    pub(crate) slab: Slab,
-    pub(crate) frames: Vec<Frame>,
-}
-
-/// One sample to load.
-struct Job {
-    batch: u64,
-    slot_index: usize,
-    slot: Slot,
-    id: SampleId,
-    epoch: u64,
-}
-
-const NO_FRAME: Frame = Frame {
-    source_size: Size { width: 0, height: 0 },
-    canvas_from_source: Affine::IDENTITY,
-    mm_per_px: None,
-};
 
 impl Assembly {
     pub(crate) fn new(
-        source: Arc<dyn Source>,
-        reader: SampleReader,
+        intake: Intake,
         (resize, canvas, seed): (Resize, Size, u64),
         ring: Ring,
         cursor: Cursor,
+        line: Line,
     ) -> Self {
         Assembly {
-            source,
-            reader,
+            intake: Arc::new(intake),
             resize,
             canvas,
             seed,
             ring,
-            counters: Counters::default(),
             cursor: Mutex::new(cursor),
-            line: Mutex::default(),
+            line: Mutex::new(line),
             work: Condvar::new(),
             delivery: Condvar::new(),
         }
     }
 
-    /// A worker's life: loads samples until there are no more or the loader stops.
-    pub(crate) fn work(&self) {
-        let alarm = Alarm(self);
-        let mut scratch = Scratch::default();
-        while let Some(job) = self.next_job() {
-            self.run(job, &mut scratch);
-        }
-        std::mem::forget(alarm);
-    }
-
-    /// Waits for the next batch in order. `None` after the last one.
-    pub(crate) fn next(&self) -> Option<Result<Finished, DataError>> {
+    /// Waits for the next batch in order, or for a read that takes too long.
+    pub(crate) fn next(&self) -> Next {
         let start = Instant::now();
         let mut line = self.line();
         let next = loop {
-            if line.batches.front().is_some_and(|batch| batch.unfinished == 0) {
-                break line.pop();
+            let now = Instant::now();
+            if let Some(read) = line.reads.give_up(now) {
+                drop(line);
+                self.give_up(&read.what, read.part);
+                break Next::GivenUp(read.worker);
+            }
+            if line.front_is_finished() {
+                break line.pop().map_or(Next::End, Next::Batch);
             }
             if line.lost {
-                break Some(Err(DataError::ThreadLost));
+                break Next::Lost;
             }
-            if line.exhausted && line.batches.is_empty() {
-                break None;
+            if line.has_ended() {
+                break Next::End;
             }
-            line = wait(&self.delivery, line);
+            let patience = line.reads.until_overdue(now);
+            line = wait_at_most(&self.delivery, line, patience);
         };
-        drop(line);
-        add_since(&self.counters.wait_for_batch, start);
+        self.count(&next, start);
         next
     }
 
-    /// Makes the next batch in the calling thread. `None` after the last one.
-    pub(crate) fn next_inline(&self, scratch: &mut Scratch) -> Option<Result<Finished, DataError>> {
+    /// Makes the next batch in the calling thread.
+    pub(crate) fn next_inline(&self, scratch: &mut Scratch) -> Next {
         let start = Instant::now();
-        let batch = self.open_batch()?;
-        self.line().batches.push_back(batch);
+        let Some(batch) = self.open_batch() else { return Next::End };
+        self.line().push(batch);
         loop {
-            let job = self.line().claim();
-            match job {
-                Some(job) => self.run(job, scratch),
-                None => break,
+            let Some(job) = self.line().claim() else { break };
+            if let Some(fault) = self.known_fault(&job) {
+                self.line().failed(&job, None, fault, None);
+                continue;
+            }
+            let read = self.intake.read(job.id(), scratch, |_| ());
+            let slot = self.line().slot(&job);
+            if let Some(slot) = slot {
+                self.settle(&job, slot, read, scratch);
             }
         }
-        add_since(&self.counters.wait_for_batch, start);
-        self.line().pop()
+        let next = self.line().pop().map_or(Next::End, Next::Batch);
+        self.count(&next, start);
+        next
     }
 
     /// Makes workers leave as soon as each has finished the sample in its hands.
@@ -179,13 +145,58 @@ impl Assembly {
         self.delivery.notify_all();
     }
 
-    fn next_job(&self) -> Option<Job> {
+    /// After a stop: waits for reads to end. Gives the workers whose reads do not.
+    pub(crate) fn wait_for_reads(&self) -> Vec<u64> {
+        wait_for_end(self.line(), &self.delivery, |line| &line.reads)
+    }
+
+    /// Makes one worker leave when it has finished its sample.
+    pub(crate) fn send_one_away(&self) {
+        self.line().leaving += 1;
+        self.work.notify_all();
+    }
+
+    /// Takes that back; false when there is nothing to take back.
+    pub(crate) fn keep_one(&self) -> bool {
+        let mut line = self.line();
+        let kept = line.leaving > 0;
+        line.leaving -= usize::from(kept);
+        kept
+    }
+
+    /// Waits for a sample to load, opening batches as needed. `None` when the worker shall leave.
+    fn next_job(&self, worker: u64) -> Option<Job> {
+        loop {
+            let job = self.claim(worker)?;
+            match self.known_fault(&job) {
+                None => return Some(job),
+                Some(fault) => {
+                    let mut line = self.line();
+                    if !line.reads.end(worker) {
+                        return None;
+                    }
+                    line.failed(&job, None, fault, None);
+                    self.tell_of_failure(&line);
+                }
+            }
+        }
+    }
+
+    /// The same without a look at what is known of the sample.
+    fn claim(&self, worker: u64) -> Option<Job> {
+        let counters = &self.intake.counters;
         let mut line = self.line();
         loop {
             if line.stopped {
                 return None;
             }
+            // Who met a bad sample stays until its place is filled: the others may be waiting for room.
+            if line.leaving > 0 && !line.has_retries() {
+                line.leaving -= 1;
+                return None;
+            }
             if let Some(job) = line.claim() {
+                line.reads.begin(worker, job, Part::Image, Instant::now());
                 return Some(job);
             }
             if line.exhausted {
@@ -193,8 +204,8 @@ impl Assembly {
             }
             if line.opening {
                 let start = Instant::now();
-                line = wait(&self.work, line);
-                add_since(&self.counters.wait_for_work, start);
+                line = self.work.wait(line).unwrap_or_else(PoisonError::into_inner);
+                add_since(&counters.wait_for_work, start);
                 continue;
             }
             line.opening = true;
@@ -205,7 +216,7 @@ impl Assembly {
             match opened {
                 // A failure meanwhile ends the stream before this batch.
                 Some(_) if line.exhausted => {}
-                Some(batch) => line.batches.push_back(batch),
+                Some(batch) => line.push(batch),
                 None => line.exhausted = true,
             }
             self.work.notify_all();
@@ -219,32 +230,98 @@ impl Assembly {
         cursor.enter_epoch(self.seed)?;
         let start = Instant::now();
         let slab = self.ring.acquire()?;
-        add_since(&self.counters.wait_for_room, start);
+        add_since(&self.intake.counters.wait_for_room, start);
         let meta = cursor.take()?;
         drop(cursor);
-        let n = meta.ids.len();
-        let (slab, mut unclaimed) = slab.into_slots(n);
-        unclaimed.reverse();
-        Some(OpenBatch { meta, slab, unclaimed, frames: vec![NO_FRAME; n], unfinished: n, failure: None })
+        Some(OpenBatch::new(meta, slab))
     }
 
-    fn run(&self, job: Job, scratch: &mut Scratch) {
-        let Job { batch, slot_index, mut slot, id, epoch } = job;
-        let key = SampleKey { seed: self.seed, epoch, sample: id };
-        let loaded = contained(&*self.source, id, scratch, |scratch| {
-            let (image, mask) = slot.parts();
-            let place = |size| Placement::training(self.resize, size, self.canvas, key);
-            let out = |_: &Placement| (image, MaskOut::Canvas(mask));
-            self.reader.load(&*self.source, id, scratch, &self.counters, place, out)
-        });
-        // The slab can only be joined once its slots are gone.
-        drop(slot);
+    /// A worker comes back from reading.
+    fn arrive(&self, worker: u64, job: &Job) -> Arrival {
         let mut line = self.line();
-        if line.finish(batch, slot_index, loaded.map(|placement| placement.frame())) {
-            self.work.notify_all();
+        if !line.reads.end(worker) {
+            return Arrival::Leave;
         }
-        if line.batches.front().is_some_and(|front| front.unfinished == 0) {
+        if line.stopped {
             self.delivery.notify_all();
+            return Arrival::Leave;
+        }
+        line.slot(job).map_or(Arrival::GoOn, Arrival::Fill)
+    }
+
+    /// Decodes a sample that was read into its slot, and notes the outcome.
+    fn settle(&self, job: &Job, mut slot: Slot, read: Result<(), DataError>, scratch: &mut Scratch) {
+        let Intake { source, reader, counters } = &*self.intake;
+        let (source, id) = (&**source, job.id());
+        let key = SampleKey { seed: self.seed, epoch: job.position.epoch, sample: id };
+        let loaded = read.and_then(|()| {
+            contained(source, id, scratch, |scratch| {
+                let (image, mask) = slot.parts();
+                let place = |size| Placement::training(self.resize, size, self.canvas, key);
+                let out = |_: &Placement| (image, MaskOut::Canvas(mask));
+                reader.decode(source, id, scratch, counters, place, out)
+            })
+        });
+        match loaded {
+            Ok(placement) => {
+                let mut line = self.line();
+                line.done(job, slot, placement.frame());
+                self.tell_of_progress(&line);
+            }
+            Err(error) => {
+                let names = self.intake.names(id, Part::Image);
+                let mut line = self.line();
+                let fault = line.fault(names, || error.to_string());
+                line.failed(job, Some(slot), fault, Some(error));
+                self.tell_of_failure(&line);
+            }
+        }
+    }
+
+    /// Makes a read that takes too long the fault of its sample.
+    fn give_up(&self, job: &Job, part: Part) {
+        let names = self.intake.names(job.id(), Part::Image);
+        let mut line = self.line();
+        let (limit, count) = (line.reads.limit(), line.reads.stuck());
+        let error = self.intake.stuck_read(job.id(), part, limit);
+        let fault = line.fault(names, || error.to_string());
+        match count > MAX_STUCK {
+            true => {
+                let error = self.intake.storage_stuck(job.id(), part, limit, count);
+                line.failed_for_good(job, fault, error);
+            }
+            false => line.failed(job, None, fault, Some(error)),
+        }
+        self.tell_of_failure(&line);
+    }
+
+    /// What is known already of a sample that is bad.
+    fn known_fault(&self, job: &Job) -> Option<Arc<Fault>> {
+        if !job.suspect {
+            return None;
+        }
+        let names = self.intake.names(job.id(), Part::Image);
+        self.line().known_fault(&names)
+    }
+
+    /// There may be a substitute to claim, or the stream may have ended.
+    fn tell_of_failure(&self, line: &Line) {
+        self.work.notify_all();
+        self.tell_of_progress(line);
+    }
+
+    fn tell_of_progress(&self, line: &Line) {
+        if line.front_is_finished() {
+            self.delivery.notify_all();
+        }
+    }
+
+    fn count(&self, next: &Next, start: Instant) {
+        let counters = &self.intake.counters;
+        add_since(&counters.wait_for_batch, start);
+        if let Next::Batch(finished) = next {
+            counters.batches.fetch_add(1, Ordering::Relaxed);
+            counters.ready_behind.fetch_add(finished.ready_behind as u64, Ordering::Relaxed);
         }
     }
 
@@ -254,19 +331,57 @@ impl Assembly {
     }
 }
 
+/// A thread that loads samples until there are no more, the loader stops, or it is sent away.
+pub(crate) struct Worker {
+    pub(crate) id: u64,
+    /// Weak, so that a read that never ends keeps no slab.
+    pub(crate) assembly: Weak<Assembly>,
+    pub(crate) intake: Arc<Intake>,
+}
+
+impl Worker {
+    /// Its whole life.
+    pub(crate) fn work(self) {
+        let alarm = Alarm(&self.assembly);
+        let mut scratch = Scratch::default();
+        while let Some(job) = self.next_job() {
+            let read = self.intake.read(job.id(), &mut scratch, |part| self.note_part(part));
+            let Some(assembly) = self.assembly.upgrade() else { break };
+            match assembly.arrive(self.id, &job) {
+                Arrival::Fill(slot) => assembly.settle(&job, slot, read, &mut scratch),
+                Arrival::GoOn => {}
+                Arrival::Leave => break,
+            }
+        }
+        std::mem::forget(alarm);
+    }
+
+    fn next_job(&self) -> Option<Job> {
+        self.assembly.upgrade()?.next_job(self.id)
+    }
+
+    /// Gives each file its own time. The first one's began with the job.
+    fn note_part(&self, part: Part) {
+        if part != Part::Image
+            && let Some(assembly) = self.assembly.upgrade()
+        {
+            assembly.line().reads.go_on(self.id, part, Instant::now());
+        }
+    }
+}
+
 impl Cursor {
     /// Moves to the next epoch when this one is done. `None` when the last one is.
     fn enter_epoch(&mut self, seed: u64) -> Option<()> {
         if self.next.epoch >= self.end_epoch {
             return None;
         }
-        if self.next.batch >= self.plan.n_batches() {
+        if self.next.batch >= self.plan.shape().n_batches() {
             self.next = Position { epoch: self.next.epoch + 1, batch: 0 };
             if self.next.epoch >= self.end_epoch {
                 return None;
             }
-            self.plan =
-                EpochPlan::new(self.n_samples, self.batch_size, self.drop_last, seed, self.next.epoch);
+            self.plan = EpochPlan::new(*self.plan.shape(), seed, self.next.epoch);
         }
         Some(())
     }
@@ -275,7 +390,7 @@ impl Cursor {
         let position = self.next;
         let ids = self.plan.batch(position.batch)?.collect();
         self.next.batch += 1;
-        let next = match self.next.batch < self.plan.n_batches() {
+        let next = match self.next.batch < self.plan.shape().n_batches() {
             true => self.next,
             false => Position { epoch: position.epoch + 1, batch: 0 },
         };
@@ -283,75 +398,19 @@ impl Cursor {
     }
 }
 
-impl Line {
-    /// Takes the first sample that nobody has taken yet.
-    fn claim(&mut self) -> Option<Job> {
-        let at = self.batches.iter().position(|batch| !batch.unclaimed.is_empty())?;
-        let batch = &mut self.batches[at];
-        let slot = batch.unclaimed.pop()?;
-        let slot_index = batch.meta.ids.len() - batch.unclaimed.len() - 1;
-        let (id, epoch) = (batch.meta.ids[slot_index], batch.meta.position.epoch);
-        Some(Job { batch: self.front + at as u64, slot_index, slot, id, epoch })
-    }
-
-    /// Notes the outcome of a sample. True when that changed what can be claimed.
-    ///
-    /// Slots are claimed in order, so when one fails, all lower ones have been claimed and will report: which
-    /// failure is the first does not depend on timing.
-    fn finish(&mut self, batch: u64, slot: usize, outcome: Result<Frame, DataError>) -> bool {
-        let at = (batch - self.front) as usize;
-        // Batches after a failed one are given up while their samples may still be in work.
-        let Some(batch) = self.batches.get_mut(at) else { return false };
-        batch.unfinished -= 1;
-        match outcome {
-            Ok(frame) => {
-                batch.frames[slot] = frame;
-                false
-            }
-            Err(error) => {
-                if batch.failure.as_ref().is_none_or(|(lowest, _)| slot < *lowest) {
-                    batch.failure = Some((slot, error));
-                }
-                batch.unfinished -= batch.unclaimed.len();
-                batch.unclaimed.clear();
-                self.batches.truncate(at + 1);
-                self.exhausted = true;
-                true
-            }
-        }
-    }
-
-    /// Removes the finished batch at the front.
-    fn pop(&mut self) -> Option<Result<Finished, DataError>> {
-        let batch = self.batches.pop_front()?;
-        self.front += 1;
-        let OpenBatch { meta, slab, frames, failure, .. } = batch;
-        if let Some((_, error)) = failure {
-            return Some(Err(error));
-        }
-        match slab.join() {
-            Ok(slab) => Some(Ok(Finished { meta, slab, frames })),
-            Err(_) => unreachable!("every slot of a finished batch has been dropped"),
-        }
-    }
-}
-
 /// Tells the consumer when a worker unwinds outside the loading of a sample, so that it does not wait for ever.
-struct Alarm<'a>(&'a Assembly);
+struct Alarm<'a>(&'a Weak<Assembly>);
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
-        let mut line = self.0.line();
+        let Some(assembly) = self.0.upgrade() else { return };
+        let mut line = assembly.line();
         line.lost = true;
         line.exhausted = true;
         drop(line);
-        self.0.work.notify_all();
-        self.0.delivery.notify_all();
+        assembly.work.notify_all();
+        assembly.delivery.notify_all();
     }
-}
-
-fn wait<'a>(condvar: &Condvar, line: MutexGuard<'a, Line>) -> MutexGuard<'a, Line> {
-    condvar.wait(line).unwrap_or_else(PoisonError::into_inner)
 }
 
 fn add_since(counter: &AtomicU64, start: Instant) {

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use fullbore_types::{Classes, Size};
 use indexmap::IndexMap;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::faults::FaultPolicy;
 
 /// Longest side of a canvas in pixels.
 pub const MAX_SIDE: u32 = 16_384;
@@ -17,6 +21,9 @@ pub const MAX_WORKERS: usize = 256;
 pub const MAX_PREFETCH: usize = 1_024;
 /// Most crops of one image per epoch.
 pub const MAX_CROPS_PER_IMAGE: u32 = 65_536;
+
+/// Seconds that a read may be given: not so few that a busy disk looks dead.
+pub const READ_TIMEOUT_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
 
 /// The `data:` part of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +57,27 @@ pub struct DataConfig {
     pub prefetch: usize,
     /// Leave out the last, smaller batch of an epoch.
     pub drop_last: bool,
+    /// Bad training samples that are replaced; one more ends the run. 0: the first one does.
+    #[serde(default = "default_max_bad")]
+    pub max_bad: usize,
+    /// Largest share of bad samples in an epoch.
+    #[serde(default = "default_max_bad_share")]
+    pub max_bad_share: f64,
+    /// Seconds after which a read is given up.
+    #[serde(default = "default_read_timeout")]
+    pub read_timeout: f64,
+}
+
+fn default_max_bad() -> usize {
+    FaultPolicy::default().max_bad
+}
+
+fn default_max_bad_share() -> f64 {
+    FaultPolicy::default().max_bad_share
+}
+
+fn default_read_timeout() -> f64 {
+    FaultPolicy::default().read_timeout.as_secs_f64()
 }
 
 impl DataConfig {
@@ -83,6 +111,14 @@ impl DataConfig {
         if !(1..=MAX_PREFETCH).contains(&self.prefetch) {
             return Err(value("data.prefetch", self.prefetch, format!("1 to {MAX_PREFETCH} batches")));
         }
+        if !(0.0..=1.0).contains(&self.max_bad_share) {
+            return Err(value("data.max_bad_share", self.max_bad_share, "a share from 0 to 1"));
+        }
+        let seconds = READ_TIMEOUT_SECONDS;
+        if !seconds.contains(&self.read_timeout) {
+            let allowed = format!("{} to {} seconds", seconds.start(), seconds.end());
+            return Err(value("data.read_timeout", self.read_timeout, allowed));
+        }
         Ok(())
     }
 
@@ -92,6 +128,19 @@ impl DataConfig {
             names: self.classes.keys().cloned().collect(),
             values: self.classes.values().copied().collect(),
             void_value: self.void,
+        }
+    }
+
+    /// What happens with bad samples, with none known yet.
+    ///
+    /// # Panics
+    /// When [`check`](Self::check) would refuse the read timeout.
+    pub fn fault_policy(&self) -> FaultPolicy {
+        FaultPolicy {
+            max_bad: self.max_bad,
+            max_bad_share: self.max_bad_share,
+            read_timeout: Duration::from_secs_f64(self.read_timeout),
+            known_bad: Vec::new(),
         }
     }
 
@@ -384,6 +433,15 @@ mod tests {
         assert_eq!(refused(|c| c.workers = Workers::Count(257)).0, "data.workers");
         assert_eq!(refused(|c| c.prefetch = 0), ("data.prefetch".into(), "0".into()));
         assert_eq!(refused(|c| c.prefetch = 1025).0, "data.prefetch");
+        assert_eq!(refused(|c| c.max_bad_share = 1.5), ("data.max_bad_share".into(), "1.5".into()));
+        assert_eq!(refused(|c| c.max_bad_share = f64::NAN).0, "data.max_bad_share");
+        assert_eq!(refused(|c| c.read_timeout = 0.0), ("data.read_timeout".into(), "0".into()));
+        assert_eq!(refused(|c| c.read_timeout = f64::INFINITY).0, "data.read_timeout");
+    }
+
+    #[test]
+    fn a_plan_without_words_on_bad_samples_has_the_usual_policy() {
+        assert_eq!(good().fault_policy(), FaultPolicy::default());
     }
 
     #[test]

@@ -2,17 +2,20 @@
 //! prediction without.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use fullbore_types::{Classes, Frame, SampleId, Size};
 
 use crate::DataError;
 use crate::canvas::{Placement, Rect};
 use crate::config::Resize;
+use crate::crew::Crew;
 use crate::decode::DecodeLimits;
+use crate::intake::Intake;
+use crate::reads::{MAX_STUCK, Reads, wait_at_most, wait_for_end};
 use crate::sample::{MaskOut, SampleReader, Scratch, contained};
-use crate::source::{Source, SourceError};
+use crate::source::{Part, Source, SourceError};
 use crate::stats::{Counters, LoaderStats};
 
 /// How evaluation samples are made.
@@ -36,6 +39,8 @@ pub struct EvalConfig {
     pub prefetch: usize,
     /// What one file may ask for.
     pub limits: DecodeLimits,
+    /// How long one file may take to be read; see [`crate::FaultPolicy::read_timeout`].
+    pub read_timeout: Duration,
 }
 
 /// One sample for evaluation.
@@ -62,35 +67,34 @@ pub struct EvalSample {
 }
 
 /// Gives every sample of a source once, in order. A sample that cannot be loaded is an error in its place; the
-/// next ones follow. Dropping the loader ends and joins its threads.
+/// next ones follow, unless storage does not answer at all. Dropping the loader ends and joins its threads, but for
+/// those whose reads do not end, as for [`crate::Loader`].
 pub struct EvalLoader {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    crew: Crew,
     /// Present without workers.
     inline: Option<Box<Scratch>>,
     next: u32,
 }
 
 struct Shared {
-    source: Arc<dyn Source>,
+    intake: Arc<Intake>,
     n_samples: u32,
-    reader: SampleReader,
     config: EvalConfig,
-    counters: Counters,
     line: Mutex<Line>,
     /// A sample may be claimed, or there is nothing more to do.
     work: Condvar,
-    /// A sample is ready.
+    /// A sample is ready, or a read has ended after the stop.
     delivery: Condvar,
 }
 
-#[derive(Default)]
 struct Line {
     /// Next sample to claim.
     claim: u32,
     /// Samples delivered so far.
     delivered: u32,
     ready: BTreeMap<u32, Result<EvalSample, DataError>>,
+    reads: Reads<u32>,
     stopped: bool,
     lost: bool,
 }
@@ -107,33 +111,58 @@ impl EvalLoader {
         assert!(config.pad_multiple > 0 && config.size.area() > 0, "a canvas has pixels");
         let n_samples =
             u32::try_from(source.len()).map_err(|_| SourceError::TooMany { n: source.len() as u64 })?;
-        let workers = config.workers;
+        let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        let (workers, reads) = (config.workers, Reads::new(config.read_timeout));
         let shared = Arc::new(Shared {
-            source,
+            intake: Arc::new(Intake { source, reader, counters: Counters::default() }),
             n_samples,
-            reader: SampleReader::new(config.channels, config.classes.as_ref(), config.limits),
             config,
-            counters: Counters::default(),
-            line: Mutex::default(),
+            line: Mutex::new(Line {
+                claim: 0,
+                delivered: 0,
+                ready: BTreeMap::new(),
+                reads,
+                stopped: false,
+                lost: false,
+            }),
             work: Condvar::new(),
             delivery: Condvar::new(),
         });
         let inline = (workers == 0).then(Box::default);
-        let mut loader = EvalLoader { shared, threads: Vec::new(), inline, next: 0 };
-        for index in 0..workers {
-            let shared = loader.shared.clone();
-            let thread = thread::Builder::new()
-                .name(format!("eval-{index}"))
-                .spawn(move || shared.work())
-                .map_err(|source| DataError::Thread { index, source })?;
-            loader.threads.push(thread);
+        let mut loader = EvalLoader { shared, crew: Crew::default(), inline, next: 0 };
+        for _ in 0..workers {
+            loader.hire()?;
         }
         Ok(loader)
     }
 
     /// What has been done so far. Waiting is not measured here.
     pub fn stats(&self) -> LoaderStats {
-        self.shared.counters.snapshot()
+        self.shared.intake.counters.snapshot()
+    }
+
+    fn hire(&mut self) -> Result<(), DataError> {
+        let (shared, intake) = (Arc::downgrade(&self.shared), self.shared.intake.clone());
+        self.crew.hire(move |id| Worker { id, shared, intake }.work())
+    }
+
+    /// Waits for sample `index`.
+    fn deliver(&mut self, index: u32) -> Result<EvalSample, DataError> {
+        loop {
+            match self.shared.deliver(index) {
+                Delivery::Sample(sample) => return *sample,
+                Delivery::Lost => return Err(DataError::ThreadLost),
+                Delivery::GivenUp(worker) => {
+                    self.crew.leave_behind(worker);
+                    self.hire()?;
+                }
+                Delivery::StorageStuck(worker, error) => {
+                    self.crew.leave_behind(worker);
+                    self.next = self.shared.n_samples;
+                    return Err(error);
+                }
+            }
+        }
     }
 }
 
@@ -144,12 +173,15 @@ impl Iterator for EvalLoader {
         if self.next >= self.shared.n_samples {
             return None;
         }
-        let sample = match &mut self.inline {
-            Some(scratch) => self.shared.load(self.next, scratch),
-            None => self.shared.deliver(self.next),
-        };
+        let index = self.next;
         self.next += 1;
-        Some(sample)
+        Some(match &mut self.inline {
+            Some(scratch) => {
+                let read = self.shared.intake.read(SampleId(index), scratch, |_| ());
+                read.and_then(|()| self.shared.decode(index, scratch))
+            }
+            None => self.deliver(index),
+        })
     }
 }
 
@@ -157,28 +189,41 @@ impl Drop for EvalLoader {
     fn drop(&mut self) {
         self.shared.line().stopped = true;
         self.shared.work.notify_all();
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has raised the alarm already.
-            let _ = thread.join();
-        }
+        let stuck = wait_for_end(self.shared.line(), &self.shared.delivery, |line| &line.reads);
+        stuck.into_iter().for_each(|worker| self.crew.leave_behind(worker));
+        self.crew.join();
     }
 }
 
+/// What comes after a wait for a sample.
+enum Delivery {
+    Sample(Box<Result<EvalSample, DataError>>),
+    /// A worker ended outside the loading of a sample.
+    Lost,
+    /// The read of this worker was given up; it needs a successor before anything else is waited for.
+    GivenUp(u64),
+    /// The same, but too many reads do not end for going on.
+    StorageStuck(u64, DataError),
+}
+
 impl Shared {
-    fn load(&self, index: u32, scratch: &mut Scratch) -> Result<EvalSample, DataError> {
+    /// Decodes the sample that was read last.
+    fn decode(&self, index: u32, scratch: &mut Scratch) -> Result<EvalSample, DataError> {
         let id = SampleId(index);
+        let Intake { source, reader, counters } = &*self.intake;
+        let source = &**source;
         let EvalConfig { size, resize, pad_multiple, .. } = self.config;
-        contained(&*self.source, id, scratch, |scratch| {
+        contained(source, id, scratch, |scratch| {
             let (mut image, mut mask) = (Vec::new(), Vec::new());
             let with_mask = self.config.classes.is_some();
-            let placement = self.reader.load(
-                &*self.source,
+            let placement = reader.decode(
+                source,
                 id,
                 scratch,
-                &self.counters,
+                counters,
                 |source| Placement::evaluation(resize, source, size, pad_multiple),
                 |placement| {
-                    image.resize(placement.canvas.area() as usize * self.reader.channels(), 0);
+                    image.resize(placement.canvas.area() as usize * reader.channels(), 0);
                     (&mut image, if with_mask { MaskOut::Native(&mut mask) } else { MaskOut::Nowhere })
                 },
             )?;
@@ -187,25 +232,13 @@ impl Shared {
                 true => scratch.take_image(),
                 false => Vec::new(),
             };
-            let name = self.source.name(id);
+            let name = source.name(id);
             let Placement { canvas, target, .. } = placement;
             Ok(EvalSample { id, name, image, canvas, frame: placement.frame(), valid: target, mask, native })
         })
     }
 
-    fn work(&self) {
-        let alarm = Alarm(self);
-        let mut scratch = Scratch::default();
-        while let Some(index) = self.claim() {
-            let sample = self.load(index, &mut scratch);
-            let mut line = self.line();
-            line.ready.insert(index, sample);
-            self.delivery.notify_all();
-        }
-        std::mem::forget(alarm);
-    }
-
-    fn claim(&self) -> Option<u32> {
+    fn claim(&self, worker: u64) -> Option<u32> {
         let ahead = u32::try_from(self.config.prefetch.max(1)).unwrap_or(u32::MAX);
         let mut line = self.line();
         loop {
@@ -214,25 +247,55 @@ impl Shared {
             }
             if line.claim.saturating_sub(line.delivered) < ahead {
                 line.claim += 1;
-                return Some(line.claim - 1);
+                let index = line.claim - 1;
+                line.reads.begin(worker, index, Part::Image, Instant::now());
+                return Some(index);
             }
             line = self.work.wait(line).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn deliver(&self, index: u32) -> Result<EvalSample, DataError> {
+    /// A worker comes back from reading. False when it shall leave.
+    fn arrive(&self, worker: u64) -> bool {
+        let mut line = self.line();
+        let wanted = line.reads.end(worker);
+        if line.stopped {
+            self.delivery.notify_all();
+        }
+        wanted && !line.stopped
+    }
+
+    fn put(&self, index: u32, sample: Result<EvalSample, DataError>) {
+        self.line().ready.insert(index, sample);
+        self.delivery.notify_all();
+    }
+
+    fn deliver(&self, index: u32) -> Delivery {
         let mut line = self.line();
         // From here on the consumer holds or awaits this one, so another may be prepared.
         line.delivered = index + 1;
         self.work.notify_all();
         loop {
+            let now = Instant::now();
+            if let Some(read) = line.reads.give_up(now) {
+                let (limit, stuck) = (line.reads.limit(), line.reads.stuck());
+                drop(line);
+                let id = SampleId(read.what);
+                if stuck > MAX_STUCK {
+                    let error = self.intake.storage_stuck(id, read.part, limit, stuck);
+                    return Delivery::StorageStuck(read.worker, error);
+                }
+                self.put(read.what, Err(self.intake.stuck_read(id, read.part, limit)));
+                return Delivery::GivenUp(read.worker);
+            }
             if let Some(sample) = line.ready.remove(&index) {
-                return sample;
+                return Delivery::Sample(Box::new(sample));
             }
             if line.lost {
-                return Err(DataError::ThreadLost);
+                return Delivery::Lost;
             }
-            line = self.delivery.wait(line).unwrap_or_else(PoisonError::into_inner);
+            let patience = line.reads.until_overdue(now);
+            line = wait_at_most(&self.delivery, line, patience);
         }
     }
 
@@ -242,12 +305,47 @@ impl Shared {
     }
 }
 
+/// A thread that loads samples until there are no more or the loader stops.
+struct Worker {
+    id: u64,
+    /// Weak, so that a read that never ends keeps no samples.
+    shared: Weak<Shared>,
+    intake: Arc<Intake>,
+}
+
+impl Worker {
+    fn work(self) {
+        let alarm = Alarm(&self.shared);
+        let mut scratch = Scratch::default();
+        while let Some(index) = self.claim() {
+            let read = self.intake.read(SampleId(index), &mut scratch, |part| self.note_part(part));
+            let Some(shared) = self.shared.upgrade().filter(|shared| shared.arrive(self.id)) else { break };
+            shared.put(index, read.and_then(|()| shared.decode(index, &mut scratch)));
+        }
+        std::mem::forget(alarm);
+    }
+
+    fn claim(&self) -> Option<u32> {
+        self.shared.upgrade()?.claim(self.id)
+    }
+
+    /// Gives each file its own time. The first one's began with the claim.
+    fn note_part(&self, part: Part) {
+        if part != Part::Image
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.line().reads.go_on(self.id, part, Instant::now());
+        }
+    }
+}
+
 /// Tells the consumer when a worker unwinds outside the loading of a sample, so that it does not wait for ever.
-struct Alarm<'a>(&'a Shared);
+struct Alarm<'a>(&'a Weak<Shared>);
 
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
-        self.0.line().lost = true;
-        self.0.delivery.notify_all();
+        let Some(shared) = self.0.upgrade() else { return };
+        shared.line().lost = true;
+        shared.delivery.notify_all();
     }
 }

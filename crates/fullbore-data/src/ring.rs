@@ -5,9 +5,18 @@
 //! [`Slot`]s, one per sample, and put together again when all of them are back. Ownership carries the proof
 //! that no two threads ever see the same bytes, so the unsafe code stays in this file.
 
+mod free_list;
+/// The locks of the free list.
+mod sync {
+    pub(super) use std::sync::{Condvar, Mutex, MutexGuard};
+}
+
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fmt;
 use std::ptr::NonNull;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use free_list::FreeList;
 
 /// Alignment of the arena and of each slab's two parts, as page-locking wants it.
 pub const PAGE_BYTES: usize = 4096;
@@ -45,6 +54,29 @@ impl PixelLayout {
     }
 }
 
+impl fmt::Display for PixelLayout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PixelLayout { batch, height, width, channels } = self;
+        write!(f, "{batch} images of {width}x{height} pixels with {channels} channels")
+    }
+}
+
+/// How many slabs, at most `wanted`, fit into `limit` bytes.
+///
+/// # Errors
+/// When not even two fit, one to fill while the other is in use (or one, when no more are wanted).
+pub fn slabs_within(layout: &PixelLayout, wanted: usize, limit: usize) -> Result<usize, RingError> {
+    let least = wanted.min(2);
+    let (slabs, bytes) = match layout.slab() {
+        Some((_, slab_bytes)) => ((limit / slab_bytes.max(1)).min(wanted), ring_bytes(layout, least)),
+        None => (0, None),
+    };
+    match slabs < least {
+        true => Err(RingError::OverLimit { slabs: least, bytes, limit, layout: *layout }),
+        false => Ok(slabs),
+    }
+}
+
 /// Bytes that a ring of `slabs` slabs takes, or `None` when that is more than can be addressed.
 pub fn ring_bytes(layout: &PixelLayout, slabs: usize) -> Option<usize> {
     layout.slab()?.1.checked_mul(slabs).filter(|&bytes| bytes <= isize::MAX as usize - PAGE_BYTES)
@@ -56,63 +88,59 @@ pub struct Ring(Arc<Shared>);
 
 struct Shared {
     arena: Arena,
+    pin_error: Option<String>,
     layout: PixelLayout,
     masks_at: usize,
     slab_bytes: usize,
-    free: Mutex<Free>,
-    changed: Condvar,
+    free: FreeList,
 }
 
-struct Free {
-    slabs: Vec<usize>,
-    closed: bool,
+/// Page-locks the memory of a ring, so that a device can copy from it directly.
+pub trait PinHost: Send + Sync {
+    /// Registers the `bytes` bytes from `start`, both multiples of [`PAGE_BYTES`]. Called once for a ring, before
+    /// its memory is used, and must leave the bytes alone. The returned value is dropped once nobody uses the
+    /// memory any more and before it is freed; its drop undoes the registration.
+    ///
+    /// # Errors
+    /// Why it cannot be done; the ring then works with memory that is not locked.
+    fn pin(&self, start: NonNull<u8>, bytes: usize) -> Result<Box<dyn Send + Sync>, String>;
 }
 
 impl Ring {
-    /// Allocates `slabs` slabs at once. Their pages are zero and first touched by those who write them.
+    /// Allocates `slabs` slabs at once and has them page-locked by `pin`. Their pages are zero; without `pin` they
+    /// are first touched by those who write them.
     ///
     /// # Errors
     /// When the memory cannot be had.
     ///
     /// # Panics
     /// When `slabs` or a dimension of `layout` is zero.
-    pub fn new(layout: PixelLayout, slabs: usize) -> Result<Self, RingError> {
+    pub fn new(layout: PixelLayout, slabs: usize, pin: Option<&dyn PinHost>) -> Result<Self, RingError> {
         assert!(slabs > 0 && layout.batch > 0 && layout.image_bytes() > 0, "an empty ring carries nothing");
-        let too_large = RingError { slabs, layout };
+        let no_memory = RingError::NoMemory { slabs, layout };
         let (Some(bytes), Some((masks_at, slab_bytes))) = (ring_bytes(&layout, slabs), layout.slab()) else {
-            return Err(too_large);
+            return Err(no_memory);
         };
-        let arena = Arena::new(bytes).ok_or(too_large)?;
-        let free = Mutex::new(Free { slabs: (0..slabs).rev().collect(), closed: false });
-        Ok(Ring(Arc::new(Shared { arena, layout, masks_at, slab_bytes, free, changed: Condvar::new() })))
+        let Some(mut arena) = Arena::new(bytes) else { return Err(no_memory) };
+        let pin_error = pin.and_then(|pin| arena.pin(pin).err());
+        let free = FreeList::new(slabs);
+        Ok(Ring(Arc::new(Shared { arena, pin_error, layout, masks_at, slab_bytes, free })))
+    }
+
+    /// Why the memory could not be page-locked, if that was asked for and failed.
+    pub fn pin_error(&self) -> Option<&str> {
+        self.0.pin_error.as_deref()
     }
 
     /// Takes a slab, waiting until one is free. `None` once the ring is closed.
     pub fn acquire(&self) -> Option<Slab> {
-        let mut free = self.0.free();
-        loop {
-            if free.closed {
-                return None;
-            }
-            if let Some(index) = free.slabs.pop() {
-                drop(free);
-                return Some(Slab { shared: self.0.clone(), index });
-            }
-            free = self.0.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
-        }
+        let index = self.0.free.take()?;
+        Some(Slab { shared: self.0.clone(), index })
     }
 
     /// Makes every present and later [`acquire`](Self::acquire) return `None`. Slabs that are out stay valid.
     pub fn close(&self) {
-        self.0.free().closed = true;
-        self.0.changed.notify_all();
-    }
-}
-
-impl Shared {
-    fn free(&self) -> MutexGuard<'_, Free> {
-        // The list is whole between its operations, so a panic elsewhere does not spoil it.
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.free.close();
     }
 }
 
@@ -171,8 +199,7 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        self.shared.free().slabs.push(self.index);
-        self.shared.changed.notify_one();
+        self.shared.free.give_back(self.index);
     }
 }
 
@@ -222,6 +249,8 @@ impl Slot {
 struct Arena {
     start: NonNull<u8>,
     bytes: usize,
+    /// Present while the memory is page-locked.
+    pinned: Option<Box<dyn Send + Sync>>,
 }
 
 #[allow(unsafe_code)]
@@ -237,13 +266,19 @@ impl Arena {
         let layout = Layout::from_size_align(bytes, PAGE_BYTES).ok()?;
         // SAFETY: the size is not zero: `Ring::new` refuses empty rings.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Arena { start, bytes })
+        Some(Arena { start, bytes, pinned: None })
+    }
+
+    fn pin(&mut self, host: &dyn PinHost) -> Result<(), String> {
+        self.pinned = Some(host.pin(self.start, self.bytes)?);
+        Ok(())
     }
 }
 
 impl Drop for Arena {
     #[allow(unsafe_code)]
     fn drop(&mut self) {
+        self.pinned = None;
         if let Ok(layout) = Layout::from_size_align(self.bytes, PAGE_BYTES) {
             // SAFETY: allocated in `new` with this same layout, and freed only here.
             unsafe { dealloc(self.start.as_ptr(), layout) }
@@ -251,16 +286,37 @@ impl Drop for Arena {
     }
 }
 
-/// The slabs do not fit into memory.
+/// The slabs do not fit.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error(
-    "no memory for {slabs} host batches of {} images of {}x{} pixels with {} channels",
-    layout.batch, layout.width, layout.height, layout.channels
-)]
-#[diagnostic(code(limit::memory::ring), help("lower data.prefetch, batch.size or data.size"))]
-pub struct RingError {
-    slabs: usize,
-    layout: PixelLayout,
+pub enum RingError {
+    /// The system has not that much memory.
+    #[error("no memory for {slabs} host batches of {layout}")]
+    #[diagnostic(code(limit::memory::ring), help("lower data.prefetch, batch.size or data.size"))]
+    NoMemory {
+        /// How many.
+        slabs: usize,
+        /// Of what shape.
+        layout: PixelLayout,
+    },
+    /// More than the caller allows.
+    #[error(
+        "{slabs} host batches of {layout} take {} bytes, more than the {limit} they may have",
+        bytes.map_or("uncountable".to_owned(), |bytes| bytes.to_string())
+    )]
+    #[diagnostic(
+        code(limit::memory::ring),
+        help("give the host batches more memory, or lower batch.size or data.size")
+    )]
+    OverLimit {
+        /// The least number that can work.
+        slabs: usize,
+        /// What they take; `None` when it cannot be counted.
+        bytes: Option<usize>,
+        /// What they may take.
+        limit: usize,
+        /// Of what shape.
+        layout: PixelLayout,
+    },
 }
 
 #[cfg(test)]
@@ -273,7 +329,7 @@ mod tests {
 
     #[test]
     fn parts_are_page_aligned_and_the_bytes_add_up() {
-        let ring = Ring::new(LAYOUT, 2).unwrap();
+        let ring = Ring::new(LAYOUT, 2, None).unwrap();
         let slab = ring.acquire().unwrap();
         assert_eq!(slab.images(3).as_ptr() as usize % PAGE_BYTES, 0);
         assert_eq!(slab.masks(3).as_ptr() as usize % PAGE_BYTES, 0);
@@ -283,7 +339,7 @@ mod tests {
 
     #[test]
     fn slots_filled_by_threads_join_to_the_whole() {
-        let ring = Ring::new(LAYOUT, 1).unwrap();
+        let ring = Ring::new(LAYOUT, 1, None).unwrap();
         let (parts, slots) = ring.acquire().unwrap().into_slots(3);
         let parts = parts.join().err().unwrap();
         thread::scope(|scope| {
@@ -304,11 +360,11 @@ mod tests {
 
     #[test]
     fn a_slab_left_in_parts_returns_with_its_last_slot() {
-        let ring = Ring::new(LAYOUT, 1).unwrap();
+        let ring = Ring::new(LAYOUT, 1, None).unwrap();
         let (parts, mut slots) = ring.acquire().unwrap().into_slots(2);
         drop(parts);
         slots.pop();
-        assert!(ring.0.free().slabs.is_empty());
+        assert_eq!(ring.0.free.n_free(), 0);
         slots.pop();
         assert!(ring.acquire().is_some());
     }
@@ -316,7 +372,7 @@ mod tests {
     #[test]
     fn no_more_slabs_are_out_than_there_are() {
         const SLABS: usize = 3;
-        let ring = Ring::new(LAYOUT, SLABS).unwrap();
+        let ring = Ring::new(LAYOUT, SLABS, None).unwrap();
         let out = [const { AtomicUsize::new(0) }; SLABS];
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -330,12 +386,12 @@ mod tests {
                 });
             }
         });
-        assert_eq!(ring.0.free().slabs.len(), SLABS);
+        assert_eq!(ring.0.free.n_free(), SLABS);
     }
 
     #[test]
     fn closing_wakes_those_who_wait() {
-        let ring = Ring::new(LAYOUT, 1).unwrap();
+        let ring = Ring::new(LAYOUT, 1, None).unwrap();
         let held = ring.acquire().unwrap();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| ring.acquire().is_none());
@@ -349,7 +405,70 @@ mod tests {
     #[test]
     fn impossible_sizes_are_an_error() {
         let layout = PixelLayout { batch: 1 << 40, height: 16384, width: 16384, channels: 3 };
-        assert!(Ring::new(layout, 4).is_err());
+        assert!(Ring::new(layout, 4, None).is_err());
         assert_eq!(ring_bytes(&layout, 4), None);
+    }
+
+    #[test]
+    fn fewer_slabs_when_they_would_not_fit_but_at_least_two() {
+        let slab = ring_bytes(&LAYOUT, 1).unwrap();
+        assert_eq!(slabs_within(&LAYOUT, 5, usize::MAX).unwrap(), 5);
+        assert_eq!(slabs_within(&LAYOUT, 5, 4 * slab - 1).unwrap(), 3);
+        assert_eq!(slabs_within(&LAYOUT, 5, 2 * slab).unwrap(), 2);
+        assert_eq!(slabs_within(&LAYOUT, 1, slab).unwrap(), 1);
+        let error = slabs_within(&LAYOUT, 5, 2 * slab - 1).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "2 host batches of 3 images of 7x5 pixels with 3 channels take 16384 bytes, more than the 16383 \
+             they may have"
+        );
+    }
+
+    /// Notes what is registered: (start, bytes), and zeros once undone.
+    #[derive(Clone, Default)]
+    struct Register(Arc<[AtomicUsize; 2]>);
+
+    impl PinHost for Register {
+        fn pin(&self, start: NonNull<u8>, bytes: usize) -> Result<Box<dyn Send + Sync>, String> {
+            assert_eq!(self.0[1].swap(bytes, Ordering::SeqCst), 0, "registered twice");
+            self.0[0].store(start.as_ptr() as usize, Ordering::SeqCst);
+            Ok(Box::new(Undo(self.clone())))
+        }
+    }
+
+    struct Undo(Register);
+
+    impl Drop for Undo {
+        fn drop(&mut self) {
+            self.0.0.iter().for_each(|value| value.store(0, Ordering::SeqCst));
+        }
+    }
+
+    #[test]
+    fn the_arena_is_pinned_once_until_its_last_slab_is_gone() {
+        let register = Register::default();
+        let read = |i: usize| register.0[i].load(Ordering::SeqCst);
+        let ring = Ring::new(LAYOUT, 2, Some(&register)).unwrap();
+        assert_eq!(read(1), ring_bytes(&LAYOUT, 2).unwrap());
+        let slabs = [ring.acquire().unwrap(), ring.acquire().unwrap()];
+        assert!(slabs.iter().any(|slab| slab.images(1).as_ptr() as usize == read(0)));
+        let [slab, last] = slabs;
+        drop((ring, slab));
+        assert_ne!(read(1), 0);
+        drop(last);
+        assert_eq!(read(1), 0);
+    }
+
+    #[test]
+    fn memory_that_cannot_be_pinned_still_serves() {
+        struct Refuses;
+        impl PinHost for Refuses {
+            fn pin(&self, _: NonNull<u8>, _: usize) -> Result<Box<dyn Send + Sync>, String> {
+                Err("no device".into())
+            }
+        }
+        let ring = Ring::new(LAYOUT, 1, Some(&Refuses)).unwrap();
+        assert_eq!(ring.pin_error(), Some("no device"));
+        assert!(ring.acquire().is_some());
     }
 }

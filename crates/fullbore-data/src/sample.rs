@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use fullbore_types::{Classes, SampleId, Size};
@@ -63,9 +64,35 @@ impl SampleReader {
         self.wanted.channels()
     }
 
-    /// Reads, decodes and places one sample. `place` decides where the image lies once its size is known;
-    /// `out` gives the canvas and the mask's destination for that placement.
-    pub(crate) fn load<'out>(
+    /// Reads the files of one sample into the scratch. `at` hears of each part before it is read.
+    pub(crate) fn read(
+        &self,
+        source: &dyn Source,
+        id: SampleId,
+        scratch: &mut Scratch,
+        counters: &Counters,
+        mut at: impl FnMut(Part),
+    ) -> Result<(), DataError> {
+        let Scratch { image_file, mask_file, .. } = scratch;
+        timed(&counters.read, || {
+            at(Part::Image);
+            source.read(id, Part::Image, self.limits.max_bytes, image_file)?;
+            match self.masks {
+                Some(_) => {
+                    at(Part::Mask);
+                    source.read(id, Part::Mask, self.limits.max_bytes, mask_file)
+                }
+                None => Ok(()),
+            }
+        })?;
+        let n_bytes = image_file.len() + mask_file.len();
+        counters.bytes_read.fetch_add(n_bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Decodes and places the sample that was read last. `place` decides where the image lies once its size is
+    /// known; `out` gives the canvas and the mask's destination for that placement.
+    pub(crate) fn decode<'out>(
         &self,
         source: &dyn Source,
         id: SampleId,
@@ -75,16 +102,6 @@ impl SampleReader {
         out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
     ) -> Result<Placement, DataError> {
         let Scratch { image_file, mask_file, image, mask, decode, resample } = scratch;
-        timed(&counters.read, || {
-            source.read(id, Part::Image, self.limits.max_bytes, image_file)?;
-            match self.masks {
-                Some(_) => source.read(id, Part::Mask, self.limits.max_bytes, mask_file),
-                None => Ok(()),
-            }
-        })?;
-        let n_bytes = image_file.len() + mask_file.len();
-        counters.bytes_read.fetch_add(n_bytes as u64, Ordering::Relaxed);
-
         let image_path = source.file(id, Part::Image);
         let image_picture = Picture::open(image_file, &image_path, self.wanted, &self.limits)?;
         let size = image_picture.size();
@@ -111,6 +128,10 @@ impl SampleReader {
         };
 
         let placement = place(size);
+        let packing = match placement.window.size == placement.target.size {
+            true => &counters.pack,
+            false => &counters.resize,
+        };
         let (canvas, mask_out) = out(&placement);
         if placement.is_identity() {
             timed(&counters.decode, || image_picture.read(canvas, decode))?;
@@ -119,11 +140,11 @@ impl SampleReader {
                 image.resize(image_picture.n_bytes(), 0);
                 image_picture.read(image, decode)
             })?;
-            timed(&counters.pack, || {
+            timed(packing, || {
                 resample::place_image(image, self.channels(), &placement, canvas, resample);
             });
         }
-        timed(&counters.pack, || match (mask_out, table) {
+        timed(packing, || match (mask_out, table) {
             (MaskOut::Canvas(canvas), Some(table)) => {
                 resample::place_mask(mask, table, &placement, canvas, resample);
             }
@@ -138,7 +159,7 @@ impl SampleReader {
     }
 }
 
-/// Loads a sample with `load`; a panic there becomes an error that names the sample, and a fresh scratch.
+/// Works on a sample with `load`; a panic there becomes an error that names the sample, and a fresh scratch.
 pub(crate) fn contained<T>(
     source: &dyn Source,
     id: SampleId,
@@ -148,13 +169,16 @@ pub(crate) fn contained<T>(
     // Unwind safety: the scratch is replaced, and what was half written is never shown.
     catch_unwind(AssertUnwindSafe(|| load(scratch))).unwrap_or_else(|panic| {
         *scratch = Scratch::default();
-        // The panic may have come from the source itself, so ask it for names with the same care.
-        let names = catch_unwind(AssertUnwindSafe(|| {
-            (source.name(id), source.file(id, Part::Image).display().to_string())
-        }));
-        let (name, file) = names.unwrap_or_else(|_| (format!("number {}", id.0), "unknown file".into()));
+        let (name, file) = names(source, id, Part::Image);
+        let file = file.display().to_string();
         Err(DataError::Panicked { name, file, message: panic_message(&*panic) })
     })
+}
+
+/// Name of a sample and file of one of its parts, even where the source panics on being asked.
+pub(crate) fn names(source: &dyn Source, id: SampleId, part: Part) -> (String, PathBuf) {
+    catch_unwind(AssertUnwindSafe(|| (source.name(id), source.file(id, part))))
+        .unwrap_or_else(|_| (format!("number {}", id.0), "unknown file".into()))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

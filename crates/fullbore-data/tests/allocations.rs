@@ -106,18 +106,14 @@ fn loader_per_batch(source: &Arc<Same>, batch_size: usize, resize: Resize, side:
     let classes =
         Classes { names: vec!["background".into(), "thing".into()], values: vec![0, 255], void_value: None };
     let config = LoaderConfig {
-        batch_size,
-        size: Size::new(side, side),
         resize,
-        channels: 3,
-        classes,
         seed: 1,
         epochs: 1,
         drop_last: true,
         // Inline, so that a batch's work is done between two calls and not around them.
         workers: 0,
         prefetch: 1,
-        limits: DecodeLimits::default(),
+        ..LoaderConfig::new(batch_size, Size::new(side, side), classes)
     };
     let mut loader = Loader::start(source.clone(), config, Position::default()).unwrap();
     let mut batch = || loader.next().unwrap().unwrap();

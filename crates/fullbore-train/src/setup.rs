@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use fullbore_data::source::{self, Repeat};
 use fullbore_data::{
-    DecodeLimits, EvalConfig, EvalLoader, Loader, LoaderConfig, Resize, Source, Workers, auto_workers,
+    DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, Loader, LoaderConfig, Resize, Source, Workers,
+    auto_workers,
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
@@ -141,17 +142,16 @@ pub fn loader(
     epochs: u64,
 ) -> Result<Loader, TrainError> {
     let config = LoaderConfig {
-        batch_size: plan.batch.size,
-        size: canvas(plan),
         resize: plan.data.resize,
         channels: plan.data.channels,
-        classes: plan.data.classes(),
         seed: plan.run.seed,
         epochs,
         drop_last: plan.data.drop_last,
         workers,
         prefetch: plan.data.prefetch,
-        limits: DecodeLimits::default(),
+        // Nobody records bad samples here, so none is replaced.
+        faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
+        ..LoaderConfig::new(plan.batch.size, canvas(plan), plan.data.classes())
     };
     Ok(Loader::start(source, config, from)?)
 }
@@ -173,6 +173,7 @@ pub fn eval_loader(
         workers,
         prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
         limits: DecodeLimits::default(),
+        read_timeout: plan.data.fault_policy().read_timeout,
     };
     Ok(EvalLoader::start(source, config)?)
 }

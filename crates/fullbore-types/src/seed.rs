@@ -12,6 +12,8 @@ pub enum Purpose {
     Order = 1,
     /// Where a random crop is taken.
     Crop = 2,
+    /// Which sample takes the place of one that cannot be loaded.
+    Substitute = 3,
     /// What a synthetic image shows beneath its mark, and how it is photographed and stored.
     SynthScene = 16,
     /// The mark laid over a synthetic image.

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 use fullbore_types::SampleId;
 
+use crate::order::Shuffle;
+
 pub use list::PairList;
 pub use names::ends_like_picture;
 pub use pairs::PairFolders;
@@ -57,6 +59,12 @@ pub trait Source: Send + Sync {
     /// When the file is missing, unreadable, not a regular file, or longer than `max_bytes`.
     fn read(&self, id: SampleId, part: Part, max_bytes: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         read_file(&self.file(id, part), max_bytes, bytes)
+    }
+
+    /// How the samples of an epoch may be mixed. Other than [`Shuffle::Full`] where neighbouring samples lie
+    /// together and are best read so.
+    fn shuffle(&self) -> Shuffle {
+        Shuffle::Full
     }
 }
 

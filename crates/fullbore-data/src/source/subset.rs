@@ -4,6 +4,7 @@ use std::sync::Arc;
 use fullbore_types::SampleId;
 
 use super::{Part, Source, SourceError};
+use crate::order::Shuffle;
 
 /// Some samples of another source, in a given order, numbered anew from 0.
 pub struct Subset {
@@ -57,6 +58,10 @@ impl Source for Subset {
     fn read(&self, id: SampleId, part: Part, max: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         self.source.read(self.outer(id), part, max, bytes)
     }
+
+    fn shuffle(&self) -> Shuffle {
+        self.source.shuffle()
+    }
 }
 
 /// Each sample of another source `times` times: instance `i * times + k` is sample `i`. With random crops every
@@ -100,6 +105,15 @@ impl Source for Repeat {
 
     fn read(&self, id: SampleId, part: Part, max: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         self.source.read(self.outer(id), part, max, bytes)
+    }
+
+    fn shuffle(&self) -> Shuffle {
+        match self.source.shuffle() {
+            Shuffle::Windows { block, window } => {
+                Shuffle::Windows { block: block.saturating_mul(self.times), window }
+            }
+            Shuffle::Full => Shuffle::Full,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fullbore_data::source::{self, Part, Source, SourceError};
-use fullbore_data::{DecodeLimits, HostBatch, LoaderConfig, Resize};
+use fullbore_data::{FaultPolicy, HostBatch, LoaderConfig, Resize};
 use fullbore_types::{Classes, SampleId, Size};
 use image::{GrayImage, ImageEncoder, Luma, Rgb, RgbImage};
 
@@ -19,19 +19,14 @@ pub(crate) fn classes() -> Classes {
     }
 }
 
+/// Batches of 12x8 canvases. The first bad sample ends the stream.
 pub(crate) fn config(batch_size: usize) -> LoaderConfig {
     LoaderConfig {
-        batch_size,
-        size: Size::new(12, 8),
         resize: Resize::Crop,
-        channels: 3,
-        classes: classes(),
         seed: 5,
         epochs: 2,
-        drop_last: false,
-        workers: 2,
-        prefetch: 2,
-        limits: DecodeLimits::default(),
+        faults: FaultPolicy { max_bad: 0, ..FaultPolicy::default() },
+        ..LoaderConfig::new(batch_size, Size::new(12, 8), classes())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Evaluation samples.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fullbore_data::source::Part;
 use fullbore_data::{DecodeLimits, EvalConfig, EvalLoader, Resize};
@@ -19,6 +20,7 @@ pub(crate) fn eval_config() -> EvalConfig {
         workers: 2,
         prefetch: 3,
         limits: DecodeLimits::default(),
+        read_timeout: Duration::from_secs(60),
     }
 }
 

@@ -4,4 +4,6 @@ mod data_set;
 mod eval;
 mod faults;
 mod real_data;
+mod replacing;
 mod stream;
+mod stuck;

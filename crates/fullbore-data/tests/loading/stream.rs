@@ -1,6 +1,11 @@
 //! Order, positions, prefetching and shutting down.
 
-use fullbore_data::{HostBatch, Loader, LoaderConfig, Resize};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use fullbore_data::source::Part;
+use fullbore_data::{FaultPolicy, Hooks, HostBatch, Loader, LoaderConfig, Notice, Notify, PinHost, Resize};
 use fullbore_types::{IGNORE_INDEX, Position, Size};
 use proptest::prelude::*;
 
@@ -135,6 +140,34 @@ fn memory_that_cannot_be_had_is_an_error() {
 }
 
 #[test]
+fn a_limit_on_bytes_shortens_the_ring() {
+    let slab = LoaderConfig { prefetch: 0, ..config(4) }.ring_bytes().unwrap();
+    let limited = |max_ring_bytes| LoaderConfig { max_ring_bytes, prefetch: 9, ..config(4) };
+    assert_eq!(limited(usize::MAX).slabs().unwrap(), 10);
+    assert_eq!(limited(3 * slab).ring_bytes(), Some(3 * slab));
+    assert_eq!(all(11, limited(3 * slab), Position::default()), all(11, config(4), Position::default()));
+    let error = Loader::start(InMemory::new(4).shared(), limited(slab), Position::default()).err().unwrap();
+    assert!(error.to_string().contains("more than the 8192 they may have"), "{error}");
+}
+
+#[test]
+fn memory_that_cannot_be_pinned_is_reported_and_used() {
+    struct NoDevice;
+    impl PinHost for NoDevice {
+        fn pin(&self, _: NonNull<u8>, _: usize) -> Result<Box<dyn Send + Sync>, String> {
+            Err("no device".into())
+        }
+    }
+    let (sender, notices) = channel();
+    let notify: Notify = Arc::new(move |notice| sender.send(notice).unwrap());
+    let hooks = Hooks { notify: Some(notify), pin: Some(Arc::new(NoDevice)) };
+    let config = LoaderConfig { hooks, ..config(2) };
+    let bytes = config.ring_bytes().unwrap();
+    assert_eq!(all(4, config, Position::default()).len(), 4);
+    assert_eq!(notices.iter().collect::<Vec<_>>(), [Notice::NotPinned { bytes, reason: "no device".into() }]);
+}
+
+#[test]
 fn a_consumer_may_hold_as_many_batches_as_are_prefetched() {
     for workers in [0, 3] {
         let config = LoaderConfig { workers, prefetch: 3, epochs: 5, ..config(1) };
@@ -179,27 +212,38 @@ fn a_slab_dropped_in_another_thread_lets_the_loader_go_on() {
 #[test]
 fn dropping_a_loader_at_any_point_joins_its_threads() {
     // A thread that stayed would hold the source.
-    for round in 0..200 {
-        let source = InMemory::new(6).shared();
-        let config = LoaderConfig { workers: round % 5, prefetch: 1 + round % 3, epochs: 9, ..config(2) };
+    for round in 0..1000 {
+        let source = InMemory::new(6).with(round % 6, Part::Mask, b"torn".to_vec()).shared();
+        let faults = FaultPolicy { max_bad_share: 1.0, ..FaultPolicy::default() };
+        let (workers, prefetch) = (round % 5, 1 + round % 3);
+        let config = LoaderConfig { workers, prefetch, epochs: 9, faults, ..config(2) };
         let mut loader = Loader::start(source.clone(), config, Position::default()).unwrap();
         let held: Vec<_> = loader.by_ref().take(round % 7).take(1).collect();
         loader.by_ref().take(round % 4).for_each(drop);
+        // Let the workers come to one point or another.
+        (0..round % 11).for_each(|_| std::thread::yield_now());
         drop(loader);
-        assert_eq!(std::sync::Arc::strong_count(&source), 1, "round {round}");
+        assert_eq!(Arc::strong_count(&source), 1, "round {round}");
         drop(held);
     }
 }
 
 #[test]
 fn stats_count_what_was_done() {
-    let config = LoaderConfig { workers: 1, epochs: 1, ..config(2) };
-    let mut loader = Loader::start(InMemory::new(6).shared(), config, Position::default()).unwrap();
+    let one = LoaderConfig { workers: 1, epochs: 1, ..config(2) };
+    let mut loader = Loader::start(InMemory::new(6).shared(), one, Position::default()).unwrap();
     assert_eq!(loader.by_ref().count(), 3);
     let stats = loader.stats();
     assert_eq!(stats.samples, 6);
     assert!(stats.bytes_read > 6 * 100);
+    assert_eq!(stats.batches, 3);
+    assert!((0.0..=2.0).contains(&stats.queue_depth()));
     assert!(!stats.decode.is_zero() && !stats.pack.is_zero() && !stats.wait_for_batch.is_zero());
+    assert!(stats.resize.is_zero(), "crops are copied");
+    let config = LoaderConfig { resize: Resize::Stretch, ..config(2) };
+    let mut loader = Loader::start(InMemory::new(6).shared(), config, Position::default()).unwrap();
+    loader.next().unwrap().unwrap();
+    assert!(!loader.stats().resize.is_zero());
 }
 
 proptest! {
@@ -220,12 +264,13 @@ proptest! {
 
     #[test]
     fn resuming_anywhere_equals_never_stopping(
-        n in 1u32..12, batch in 1usize..5, seed: u64, at in any::<prop::sample::Index>(),
+        n in 1u32..12, batch in 1usize..5, seed: u64,
     ) {
         let config = |workers| LoaderConfig { workers, seed, epochs: 3, ..config(batch) };
         let whole = all(n, config(2), Position::default());
-        let at = at.index(whole.len());
-        let from = position(whole[at].0, whole[at].1);
-        prop_assert_eq!(&whole[at..], &all(n, config(3), from)[..]);
+        for at in 0..whole.len() {
+            let from = position(whole[at].0, whole[at].1);
+            prop_assert_eq!(&whole[at..], &all(n, config(at % 4), from)[..]);
+        }
     }
 }
