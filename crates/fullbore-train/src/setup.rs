@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use fullbore_data::source::{self, Repeat};
 use fullbore_data::{
-    DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, Loader, LoaderConfig, Resize, Source, Workers,
-    auto_workers,
+    DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
 use fullbore_nn::optim::AdamW;
 use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
-use fullbore_types::{Position, Size};
+use fullbore_types::Size;
 
 use crate::TrainError;
 use crate::checkpoint::{Progress, Saved};
@@ -133,27 +132,28 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Starts the training stream at a position.
-pub fn loader(
-    plan: &Plan,
-    source: Arc<dyn Source>,
-    workers: usize,
-    from: Position,
-    epochs: u64,
-) -> Result<Loader, TrainError> {
-    let config = LoaderConfig {
+/// The training stream of a plan: all epochs without end, and the first bad sample ends it; who records them may
+/// allow more.
+pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
+    LoaderConfig {
         resize: plan.data.resize,
         channels: plan.data.channels,
         seed: plan.run.seed,
-        epochs,
         drop_last: plan.data.drop_last,
         workers,
+        most_workers: most_workers(plan),
         prefetch: plan.data.prefetch,
-        // Nobody records bad samples here, so none is replaced.
         faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
         ..LoaderConfig::new(plan.batch.size, canvas(plan), plan.data.classes())
-    };
-    Ok(Loader::start(source, config, from)?)
+    }
+}
+
+/// Up to how many decoding threads a run may adjust itself; `None` keeps their number.
+fn most_workers(plan: &Plan) -> Option<usize> {
+    // The order of batches does not depend on it, but a reproducible run takes no decision from a clock.
+    let adjusts = plan.data.workers == Workers::Auto && !plan.run.reproducible;
+    let on_cpu = plan.device.resolve().is_ok_and(|device| device == Device::Cpu);
+    adjusts.then(|| fullbore_data::most_workers(cores(), on_cpu))
 }
 
 /// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at.
