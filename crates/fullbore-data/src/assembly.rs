@@ -14,9 +14,10 @@ use crate::DataError;
 use crate::canvas::Placement;
 use crate::config::Resize;
 use crate::order::EpochPlan;
+use crate::points::Point;
 use crate::ring::{Ring, Slab, SlabInParts, Slot};
-use crate::sample::{MaskOut, SampleReader, Scratch, contained};
-use crate::source::Source;
+use crate::sample::{MaskOut, SampleReader, Scratch, contained, points_of};
+use crate::source::{Source, TargetKind};
 use crate::stats::Counters;
 
 /// What workers and consumer share.
@@ -66,6 +67,7 @@ struct OpenBatch {
     /// Slots not yet claimed, last one first.
     unclaimed: Vec<Slot>,
     frames: Vec<Frame>,
+    points: Points,
     unfinished: usize,
     /// Lowest slot that failed.
     failure: Option<(usize, DataError)>,
@@ -84,6 +86,32 @@ pub(crate) struct Finished {
     pub(crate) meta: BatchMeta,
     pub(crate) slab: Slab,
     pub(crate) frames: Vec<Frame>,
+    pub(crate) points: Points,
+}
+
+/// Points of a batch of `n` samples, on their canvases. Both are empty where the source has none. They are so few
+/// bytes that they do not live in the slab.
+pub(crate) struct Points {
+    /// `[n, k, 2]`
+    pub(crate) xy: Vec<f32>,
+    /// `[n, k]`
+    pub(crate) visibility: Vec<u8>,
+}
+
+impl Points {
+    fn of_none(n: usize, k: usize) -> Self {
+        Points { xy: vec![0.0; n * k * 2], visibility: vec![0; n * k] }
+    }
+
+    /// Writes the points of sample `at`.
+    fn put(&mut self, at: usize, points: &[Point], frame: &Frame, canvas: Size) {
+        for (i, point) in points.iter().enumerate() {
+            let i = at * points.len() + i;
+            let Point { x, y, visibility } = point.on_canvas(frame, canvas);
+            self.xy[2 * i..][..2].copy_from_slice(&[x, y]);
+            self.visibility[i] = visibility as u8;
+        }
+    }
 }
 
 /// One sample to load.
@@ -225,7 +253,9 @@ impl Assembly {
         let n = meta.ids.len();
         let (slab, mut unclaimed) = slab.into_slots(n);
         unclaimed.reverse();
-        Some(OpenBatch { meta, slab, unclaimed, frames: vec![NO_FRAME; n], unfinished: n, failure: None })
+        let k = if let TargetKind::Points { k } = self.source.kind() { k } else { 0 };
+        let (frames, points) = (vec![NO_FRAME; n], Points::of_none(n, k));
+        Some(OpenBatch { meta, slab, unclaimed, frames, points, unfinished: n, failure: None })
     }
 
     fn run(&self, job: Job, scratch: &mut Scratch) {
@@ -235,12 +265,13 @@ impl Assembly {
             let (image, mask) = slot.parts();
             let place = |size| Placement::training(self.resize, size, self.canvas, key);
             let out = |_: &Placement| (image, MaskOut::Canvas(mask));
-            self.reader.load(&*self.source, id, scratch, &self.counters, place, out)
+            let (_, frame) = self.reader.load(&*self.source, id, scratch, &self.counters, place, out)?;
+            Ok((frame, points_of(&*self.source, id)))
         });
         // The slab can only be joined once its slots are gone.
         drop(slot);
         let mut line = self.line();
-        if line.finish(batch, slot_index, loaded.map(|placement| placement.frame())) {
+        if line.finish(batch, slot_index, loaded, self.canvas) {
             self.work.notify_all();
         }
         if line.batches.front().is_some_and(|front| front.unfinished == 0) {
@@ -298,14 +329,21 @@ impl Line {
     ///
     /// Slots are claimed in order, so when one fails, all lower ones have been claimed and will report: which
     /// failure is the first does not depend on timing.
-    fn finish(&mut self, batch: u64, slot: usize, outcome: Result<Frame, DataError>) -> bool {
+    fn finish(
+        &mut self,
+        batch: u64,
+        slot: usize,
+        outcome: Result<(Frame, &[Point]), DataError>,
+        canvas: Size,
+    ) -> bool {
         let at = (batch - self.front) as usize;
         // Batches after a failed one are given up while their samples may still be in work.
         let Some(batch) = self.batches.get_mut(at) else { return false };
         batch.unfinished -= 1;
         match outcome {
-            Ok(frame) => {
+            Ok((frame, points)) => {
                 batch.frames[slot] = frame;
+                batch.points.put(slot, points, &frame, canvas);
                 false
             }
             Err(error) => {
@@ -325,12 +363,12 @@ impl Line {
     fn pop(&mut self) -> Option<Result<Finished, DataError>> {
         let batch = self.batches.pop_front()?;
         self.front += 1;
-        let OpenBatch { meta, slab, frames, failure, .. } = batch;
+        let OpenBatch { meta, slab, frames, points, failure, .. } = batch;
         if let Some((_, error)) = failure {
             return Some(Err(error));
         }
         match slab.join() {
-            Ok(slab) => Some(Ok(Finished { meta, slab, frames })),
+            Ok(slab) => Some(Ok(Finished { meta, slab, frames, points })),
             Err(_) => unreachable!("every slot of a finished batch has been dropped"),
         }
     }

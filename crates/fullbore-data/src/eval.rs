@@ -11,7 +11,8 @@ use crate::DataError;
 use crate::canvas::{Placement, Rect};
 use crate::config::Resize;
 use crate::decode::DecodeLimits;
-use crate::sample::{MaskOut, SampleReader, Scratch, contained};
+use crate::points::Point;
+use crate::sample::{MaskOut, SampleReader, Scratch, contained, points_of};
 use crate::source::{Source, SourceError};
 use crate::stats::{Counters, LoaderStats};
 
@@ -56,6 +57,9 @@ pub struct EvalSample {
     /// Class indices at the size of the source image, u8 `[height, width]`; `IGNORE_INDEX` where not labelled.
     /// Empty without [`EvalConfig::classes`].
     pub mask: Vec<u8>,
+    /// Points in pixels of the source image; [`Point::on_canvas`] takes them to the canvas. Empty where the source has
+    /// none.
+    pub points: Vec<Point>,
     /// The image at its own size, upright, u8 `[height, width, channels]`. Empty without
     /// [`EvalConfig::keep_native`].
     pub native: Vec<u8>,
@@ -99,7 +103,7 @@ impl EvalLoader {
     /// Starts the workers.
     ///
     /// # Errors
-    /// When the source has more samples than ids, or threads are lacking.
+    /// When masks are wanted where there are none, the source has more samples than ids, or threads are lacking.
     ///
     /// # Panics
     /// When `channels` is neither 1 nor 3, or a side of `size` or `pad_multiple` is zero.
@@ -108,10 +112,12 @@ impl EvalLoader {
         let n_samples =
             u32::try_from(source.len()).map_err(|_| SourceError::TooMany { n: source.len() as u64 })?;
         let workers = config.workers;
+        let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        reader.check(&*source)?;
         let shared = Arc::new(Shared {
             source,
             n_samples,
-            reader: SampleReader::new(config.channels, config.classes.as_ref(), config.limits),
+            reader,
             config,
             counters: Counters::default(),
             line: Mutex::default(),
@@ -171,7 +177,7 @@ impl Shared {
         contained(&*self.source, id, scratch, |scratch| {
             let (mut image, mut mask) = (Vec::new(), Vec::new());
             let with_mask = self.config.classes.is_some();
-            let placement = self.reader.load(
+            let (placement, frame) = self.reader.load(
                 &*self.source,
                 id,
                 scratch,
@@ -189,7 +195,8 @@ impl Shared {
             };
             let name = self.source.name(id);
             let Placement { canvas, target, .. } = placement;
-            Ok(EvalSample { id, name, image, canvas, frame: placement.frame(), valid: target, mask, native })
+            let points = points_of(&*self.source, id).to_vec();
+            Ok(EvalSample { id, name, image, canvas, frame, valid: target, mask, points, native })
         })
     }
 

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use fullbore_types::{Classes, Frame, Position, SampleId, Size};
 
 use crate::DataError;
-use crate::assembly::{Assembly, Cursor, Finished};
+use crate::assembly::{Assembly, Cursor, Finished, Points};
 use crate::config::Resize;
 use crate::decode::DecodeLimits;
 use crate::order::{EpochPlan, batches_per_epoch};
@@ -26,8 +26,8 @@ pub struct LoaderConfig {
     pub resize: Resize,
     /// 3 (RGB) or 1 (gray).
     pub channels: u8,
-    /// What mask values mean.
-    pub classes: Classes,
+    /// What mask values mean; `None` leaves the masks alone.
+    pub classes: Option<Classes>,
     /// Order and crops are pure functions of it.
     pub seed: u64,
     /// Epoch at which the stream ends, itself left out.
@@ -51,6 +51,7 @@ impl LoaderConfig {
             height: self.size.height as usize,
             width: self.size.width as usize,
             channels: usize::from(self.channels),
+            masks: self.classes.is_some(),
         }
     }
 
@@ -83,7 +84,7 @@ impl Loader {
     /// epoch's first one.
     ///
     /// # Errors
-    /// When no batch could ever come, the position is not in this data set, or memory or threads are lacking.
+    /// When no batch could ever come, masks are wanted where there are none, the position is not in this data set, or memory or threads are lacking.
     ///
     /// # Panics
     /// When `channels` is neither 1 nor 3 or a side of `size` is zero.
@@ -113,7 +114,8 @@ impl Loader {
             batch_size,
             drop_last,
         };
-        let reader = SampleReader::new(config.channels, Some(&config.classes), config.limits);
+        let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        reader.check(&*source)?;
         let place = (config.resize, config.size, seed);
         let assembly = Arc::new(Assembly::new(source, reader, place, ring, cursor));
         let inline = (config.workers == 0).then(Box::default);
@@ -149,10 +151,11 @@ impl Iterator for Loader {
             None => self.assembly.next(),
         };
         self.ended = !matches!(next, Some(Ok(_)));
-        Some(next?.map(|Finished { meta, slab, frames }| HostBatch {
+        Some(next?.map(|Finished { meta, slab, frames, points }| HostBatch {
             slab,
             ids: meta.ids,
             frames,
+            points,
             position: meta.position,
             next: meta.next,
         }))
@@ -174,6 +177,7 @@ pub struct HostBatch {
     slab: Slab,
     ids: Vec<SampleId>,
     frames: Vec<Frame>,
+    points: Points,
     position: Position,
     next: Position,
 }
@@ -194,9 +198,22 @@ impl HostBatch {
         self.slab.images(self.len())
     }
 
-    /// Masks, u8 `[len, height, width]`, contiguous: class indices, and `IGNORE_INDEX` for void and padding.
+    /// Masks, u8 `[len, height, width]`, contiguous: class indices, and `IGNORE_INDEX` for void and padding. Empty
+    /// without [`LoaderConfig::classes`].
     pub fn masks(&self) -> &[u8] {
         self.slab.masks(self.len())
+    }
+
+    /// Points on the canvas, f32 `[len, k, 2]` (x and y in pixels, (0, 0) the centre of the first), contiguous. Points
+    /// outside of the canvas keep their coordinates. Empty where the source has no points.
+    pub fn points(&self) -> &[f32] {
+        &self.points.xy
+    }
+
+    /// What is known of the points, u8 `[len, k]`: 0 not labelled (and at (0, 0)), 1 hidden or outside of the canvas,
+    /// 2 visible. See [`Visibility`](crate::Visibility).
+    pub fn visibility(&self) -> &[u8] {
+        &self.points.visibility
     }
 
     /// Which samples these are.

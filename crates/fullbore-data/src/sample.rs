@@ -2,16 +2,19 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use fullbore_types::{Classes, SampleId, Size};
+use fullbore_types::{Classes, Frame, SampleId, Size};
 
 use crate::DataError;
 use crate::canvas::Placement;
 use crate::decode::{DecodeLimits, DecodeScratch, Picture, Wanted};
-use crate::mask::{MaskError, MaskValues};
+use crate::mask::{IndexTable, MaskError, MaskValues};
+use crate::points::Point;
+use crate::regions::{DrawScratch, Regions};
 use crate::resample::{self, ResampleScratch};
-use crate::source::{Part, Source};
+use crate::source::{About, Part, Source, SourceError, Target, TargetKind};
 use crate::stats::{Counters, timed};
 
 /// What a worker keeps from sample to sample, so that steady work allocates only within decoders.
@@ -22,6 +25,7 @@ pub(crate) struct Scratch {
     image: Vec<u8>,
     mask: Vec<u8>,
     decode: DecodeScratch,
+    draw: DrawScratch,
     resample: ResampleScratch,
 }
 
@@ -59,12 +63,24 @@ impl SampleReader {
         SampleReader { wanted, masks: classes.map(MaskValues::new), limits }
     }
 
+    /// # Errors
+    /// When masks are to be read and `source` has none.
+    pub(crate) fn check(&self, source: &dyn Source) -> Result<(), DataError> {
+        match (&self.masks, source.kind()) {
+            (Some(_), kind @ (TargetKind::None | TargetKind::Points { .. })) => {
+                Err(DataError::NoMasks { found: kind.words() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn channels(&self) -> usize {
         self.wanted.channels()
     }
 
-    /// Reads, decodes and places one sample. `place` decides where the image lies once its size is known;
-    /// `out` gives the canvas and the mask's destination for that placement.
+    /// Reads, decodes and places one sample. `place` decides where the image, or the part of it that shows the
+    /// sample, lies once its size is known; `out` gives the canvas and the mask's destination for that placement.
+    /// Points are not touched: [`points_of`] has them.
     pub(crate) fn load<'out>(
         &self,
         source: &dyn Source,
@@ -73,13 +89,19 @@ impl SampleReader {
         counters: &Counters,
         place: impl FnOnce(Size) -> Placement,
         out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
-    ) -> Result<Placement, DataError> {
-        let Scratch { image_file, mask_file, image, mask, decode, resample } = scratch;
+    ) -> Result<(Placement, Frame), DataError> {
+        let Scratch { image_file, mask_file, image, mask, decode, draw, resample } = scratch;
+        let target = source.target(id);
         timed(&counters.read, || {
             source.read(id, Part::Image, self.limits.max_bytes, image_file)?;
-            match self.masks {
-                Some(_) => source.read(id, Part::Mask, self.limits.max_bytes, mask_file),
-                None => Ok(()),
+            match (&self.masks, target) {
+                (Some(_), Target::MaskFile) => {
+                    source.read(id, Part::Target, self.limits.max_bytes, mask_file)
+                }
+                _ => {
+                    mask_file.clear();
+                    Ok(())
+                }
             }
         })?;
         let n_bytes = image_file.len() + mask_file.len();
@@ -88,9 +110,11 @@ impl SampleReader {
         let image_path = source.file(id, Part::Image);
         let image_picture = Picture::open(image_file, &image_path, self.wanted, &self.limits)?;
         let size = image_picture.size();
-        let table = match &self.masks {
-            Some(values) => {
-                let mask_path = source.file(id, Part::Mask);
+        let about = source.about(id);
+        check_size(&about, size, || (image_path.clone(), source.file(id, Part::Target)))?;
+        let table = match (&self.masks, target) {
+            (Some(values), Target::MaskFile) => {
+                let mask_path = source.file(id, Part::Target);
                 let mask_picture = Picture::open(mask_file, &mask_path, Wanted::Mask, &self.limits)?;
                 if mask_picture.size() != size {
                     return Err(DataError::Mask(MaskError::SizeMismatch {
@@ -107,10 +131,17 @@ impl SampleReader {
                 })?;
                 Some(timed(&counters.pack, || values.table_for(mask, size.width, lossy, &mask_path))?)
             }
-            None => None,
+            (Some(_), Target::Regions(regions)) => {
+                timed(&counters.decode, || draw_regions(&regions, size, mask, draw));
+                Some(&IndexTable::IDENTITY)
+            }
+            _ => None,
         };
 
-        let placement = place(size);
+        let placement = match about.window.and_then(|window| window.within(size)) {
+            Some(window) => place(window.size).of_part(window, size),
+            None => place(size),
+        };
         let (canvas, mask_out) = out(&placement);
         if placement.is_identity() {
             timed(&counters.decode, || image_picture.read(canvas, decode))?;
@@ -134,8 +165,35 @@ impl SampleReader {
             _ => {}
         });
         counters.samples.fetch_add(1, Ordering::Relaxed);
-        Ok(placement)
+        Ok((placement, Frame { mm_per_px: about.mm_per_px, ..placement.frame() }))
     }
+}
+
+/// The points of a sample, in pixels of the source. Empty where the source has none.
+pub(crate) fn points_of(source: &dyn Source, id: SampleId) -> &[Point] {
+    match source.target(id) {
+        Target::Points(points) => points,
+        _ => &[],
+    }
+}
+
+fn check_size(
+    about: &About,
+    size: Size,
+    files: impl FnOnce() -> (PathBuf, PathBuf),
+) -> Result<(), SourceError> {
+    match about.size {
+        Some(stated) if stated != size => {
+            let (image, annotations) = files();
+            Err(SourceError::StatedSize { annotations, image, stated, size })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn draw_regions(regions: &Regions<'_>, size: Size, mask: &mut Vec<u8>, scratch: &mut DrawScratch) {
+    mask.resize(size.area() as usize, 0);
+    regions.draw(size, mask, scratch);
 }
 
 /// Loads a sample with `load`; a panic there becomes an error that names the sample, and a fresh scratch.

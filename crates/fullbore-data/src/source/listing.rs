@@ -9,7 +9,8 @@ use super::SourceError;
 use super::names::stem;
 
 /// Endings of files that are taken as pictures. What they hold is decided by their content.
-const PICTURE_ENDINGS: [&str; 9] = ["png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "webp", "bmp"];
+pub(super) const PICTURE_ENDINGS: [&str; 9] =
+    ["png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "webp", "bmp"];
 /// Names listed in one message.
 pub(super) const EXAMPLES: usize = 5;
 
@@ -41,14 +42,39 @@ impl PartialOrd for Entry {
 pub(super) struct Listing {
     pub(super) folder: PathBuf,
     pub(super) pictures: Vec<Entry>,
-    /// Everything else that is not hidden: count by kind.
-    pub(super) others: BTreeMap<String, usize>,
+    /// Names of folders that are not hidden.
+    folders: Vec<String>,
+    /// Names of annotation files and shards.
+    files: Vec<String>,
+    /// Everything that is not hidden and no picture: count by kind.
+    others: BTreeMap<String, usize>,
 }
 
+/// Endings of files that are kept by name beside the pictures.
+const NAMED_ENDINGS: [&str; 2] = ["json", "tar"];
+
 impl Listing {
+    pub(super) fn of_pictures(folder: &Path, pictures: Vec<Entry>) -> Self {
+        let (folders, files, others) = Default::default();
+        Listing { folder: folder.into(), pictures, folders, files, others }
+    }
+
+    /// The folder of this name, whatever its capitals.
+    pub(super) fn folder_named(&self, name: &str) -> Option<PathBuf> {
+        let mut folders = self.folders.iter();
+        folders.find(|folder| folder.eq_ignore_ascii_case(name)).map(|folder| self.folder.join(folder))
+    }
+
+    /// Names of the files with one of the endings that are kept by name, sorted.
+    pub(super) fn files_ending(&self, ending: &str) -> impl Iterator<Item = &str> {
+        let is =
+            move |name: &&str| name.rsplit_once('.').is_some_and(|(_, e)| e.eq_ignore_ascii_case(ending));
+        self.files.iter().map(String::as_str).filter(is)
+    }
+
     pub(super) fn read(folder: &Path) -> Result<Self, SourceError> {
         let unreadable = |source| SourceError::Unreadable { path: folder.into(), source };
-        let mut listing = Listing { folder: folder.into(), pictures: Vec::new(), others: BTreeMap::new() };
+        let mut listing = Listing::of_pictures(folder, Vec::new());
         for entry in fs::read_dir(folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
@@ -59,14 +85,21 @@ impl Listing {
             let ending = name.rsplit_once('.').map(|(_, ending)| ending);
             let is_picture =
                 ending.is_some_and(|e| PICTURE_ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known)));
-            if entry.file_type().map_err(unreadable)?.is_dir() {
+            let kind = entry.file_type().map_err(unreadable)?;
+            if kind.is_dir() || kind.is_symlink() && !is_picture && entry.path().is_dir() {
                 listing.count(format!("folder {name}/"));
+                listing.folders.push(name);
             } else if is_picture {
                 listing.pictures.push(Entry { name });
             } else {
                 listing.count(ending.map_or("file without ending".into(), |e| format!(".{e} file")));
+                if ending.is_some_and(|e| NAMED_ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known))) {
+                    listing.files.push(name);
+                }
             }
         }
+        listing.folders.sort_unstable();
+        listing.files.sort_unstable();
         Ok(listing)
     }
 

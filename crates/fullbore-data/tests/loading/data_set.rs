@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fullbore_data::source::{self, Part, Source, SourceError};
-use fullbore_data::{DecodeLimits, HostBatch, LoaderConfig, Resize};
+use fullbore_data::{DecodeLimits, Format, HostBatch, LoaderConfig, Resize};
 use fullbore_types::{Classes, SampleId, Size};
 use image::{GrayImage, ImageEncoder, Luma, Rgb, RgbImage};
 
@@ -25,7 +25,7 @@ pub(crate) fn config(batch_size: usize) -> LoaderConfig {
         size: Size::new(12, 8),
         resize: Resize::Crop,
         channels: 3,
-        classes: classes(),
+        classes: Some(classes()),
         seed: 5,
         epochs: 2,
         drop_last: false,
@@ -67,7 +67,7 @@ impl InMemory {
 
     /// Replaces a part of a sample.
     pub(crate) fn with(mut self, i: usize, part: Part, bytes: Vec<u8>) -> Self {
-        self.files[i][usize::from(part == Part::Mask)] = bytes;
+        self.files[i][usize::from(part == Part::Target)] = bytes;
         self
     }
 
@@ -91,7 +91,7 @@ impl Source for InMemory {
 
     fn read(&self, id: SampleId, part: Part, _: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         bytes.clear();
-        bytes.extend(&self.files[id.0 as usize][usize::from(part == Part::Mask)]);
+        bytes.extend(&self.files[id.0 as usize][usize::from(part == Part::Target)]);
         Ok(())
     }
 }
@@ -124,7 +124,7 @@ impl Folder {
     }
 
     pub(crate) fn source(&self) -> Arc<dyn Source> {
-        source::open(self.path()).unwrap()
+        source::open(self.path(), Format::Auto, Some(&classes())).unwrap()
     }
 }
 
