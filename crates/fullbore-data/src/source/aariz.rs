@@ -127,7 +127,7 @@ impl Aariz {
             let (junior, senior) = (junior?, senior?);
             let pairs = junior.into_iter().zip(senior);
             points.points.extend(pairs.map(|(junior, senior)| reading.of(junior, senior)));
-            if let Some((table, sizes)) = &devices {
+            if let Some(Devices { table, mm_per_px: sizes }) = &devices {
                 let size = sizes.get(id).ok_or_else(|| SourceError::Entry {
                     path: table.clone(),
                     entry: format!("cephalogram_id {id}"),
@@ -178,8 +178,14 @@ fn landmarks(path: &Path) -> Result<[Point; 29], SourceError> {
     }
 }
 
-/// The table of devices and its millimetres per pixel by image; `None` where there is no table.
-fn devices(part: &Path) -> Result<Option<(PathBuf, HashMap<String, f32>)>, SourceError> {
+/// The table of devices.
+struct Devices {
+    table: PathBuf,
+    mm_per_px: HashMap<String, f32>,
+}
+
+/// `None` where there is no table.
+fn devices(part: &Path) -> Result<Option<Devices>, SourceError> {
     let above = part.join("..");
     let Some(path) =
         [part, &above].map(|folder| folder.join(DEVICES)).into_iter().find(|path| path.is_file())
@@ -199,7 +205,7 @@ fn devices(part: &Path) -> Result<Option<(PathBuf, HashMap<String, f32>)>, Sourc
         }
         sizes.insert(cephalogram_id, pixel_size);
     }
-    Ok(Some((path, sizes)))
+    Ok(Some(Devices { table: path, mm_per_px: sizes }))
 }
 
 impl Source for Aariz {
@@ -320,7 +326,7 @@ mod tests {
         };
         fs::remove_file(dir.path().join(DEVICES)).unwrap();
         assert!(with(&|l| drop(l.pop())).contains("kt.json, landmark A: it is missing"));
-        assert!(with(&|l| l.push(l[3].clone())).contains("kt.json, landmark Li: it occurs twice"),);
+        assert!(with(&|l| l.push(l[3].clone())).contains("kt.json, landmark Ls: it occurs twice"),);
         assert!(with(&|l| l[0]["symbol"] = json!("XX")).contains("landmark XX: unknown; the 29 are A ANS"));
         assert!(with(&|l| l[0]["value"]["x"] = json!(-1e30)).contains("landmark Sn: a coordinate of -1"));
         fs::remove_file(&file).unwrap();

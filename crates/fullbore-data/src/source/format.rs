@@ -104,3 +104,66 @@ fn holds_shapes(path: &Path) -> bool {
     let read = file.take(LOOK).read_to_end(&mut start).is_ok();
     read && String::from_utf8_lossy(&start).contains("\"shapes\"")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with these files.
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, content) in files {
+            let path = dir.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        dir
+    }
+
+    fn format_of(files: &[(&str, &str)]) -> Format {
+        recognise(folder(files).path()).unwrap()
+    }
+
+    #[test]
+    fn folders_are_told_by_what_lies_there() {
+        let shapes = r#"{"version": "5", "shapes": []}"#;
+        assert_eq!(
+            format_of(&[("images/a.png", ""), ("masks/a.png", ""), ("notes.json", "{}")]),
+            Format::Pairs
+        );
+        assert_eq!(format_of(&[("a.png", ""), ("a_mask.png", "")]), Format::Pairs);
+        assert_eq!(format_of(&[("a.png", ""), ("a.json", shapes)]), Format::LabelMe);
+        assert_eq!(format_of(&[("a.png", ""), ("set.json", r#"{"images": []}"#)]), Format::Coco);
+        assert_eq!(format_of(&[("CEPHALOGRAMS/a.png", ""), ("Annotations/x", "")]), Format::Aariz);
+        assert_eq!(format_of(&[("Train/Cephalograms/a.png", "")]), Format::Aariz);
+        assert_eq!(format_of(&[("0.tar", ""), ("index.json", "{}")]), Format::Shards);
+        assert_eq!(format_of(&[("readme.txt", "")]), Format::Pairs);
+    }
+
+    #[test]
+    fn files_are_told_by_their_ending() {
+        let dir = folder(&[("a.CSV", ""), ("a.jsonl", ""), ("a.JSON", ""), ("a.tar", ""), ("a", "")]);
+        let format = |name: &str| recognise(&dir.path().join(name)).unwrap();
+        let found = ["a.CSV", "a.jsonl", "a.JSON", "a.tar", "a"].map(format);
+        assert_eq!(found, [Format::List, Format::List, Format::Coco, Format::Shards, Format::List]);
+        assert!(matches!(recognise(&dir.path().join("b")), Err(SourceError::NotFound { .. })));
+    }
+
+    #[test]
+    fn nothing_known_is_answered_with_what_lies_there() {
+        let dir = folder(&[("readme.txt", ""), ("l.csv", "image,x0,y0\na.png,1,2\n")]);
+        let error =
+            |path: &Path, format, classes: Option<&Classes>| open(path, format, classes).err().unwrap();
+        let classes = Classes { names: vec!["a".into(), "b".into()], values: vec![0, 1], void_value: None };
+        let unknown = error(dir.path(), Format::Auto, Some(&classes));
+        assert!(matches!(&unknown, SourceError::Layout { found, .. } if found == "1 .csv file, 1 .txt file"));
+        let list = dir.path().join("l.csv");
+        assert_eq!(open(&list, Format::Auto, None).unwrap().len(), 1);
+        let wrong = error(&list, Format::Auto, Some(&classes)).to_string();
+        assert!(wrong.ends_with("l.csv holds points, but masks are needed"), "{wrong}");
+        for format in [Format::Coco, Format::LabelMe, Format::Aariz, Format::Shards] {
+            let layout = error(dir.path(), format, None).to_string();
+            assert!(layout.contains("1 .txt file, and no"), "{format:?}: {layout}");
+        }
+    }
+}

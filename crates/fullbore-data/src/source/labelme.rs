@@ -24,8 +24,8 @@ const BACKGROUND_LABEL: &str = "_background_";
 /// shapes are painted over earlier ones; points are passed over.
 ///
 /// A shape's class is found by its label. `__ignore__` means "not labelled"; pixels in no shape, or in one labelled
-/// `_background_`, are of the first class. Polygons are filled as COCO's are; LabelMe's own script also paints the
-/// pixels that an outline only touches.
+/// `_background_`, are of the first class. Polygons are filled as COCO's are. LabelMe's own script takes corners for
+/// centres of pixels and also paints the outline: its masks differ by up to a pixel along outlines.
 #[derive(Debug)]
 pub struct LabelMeMasks {
     files: Files,

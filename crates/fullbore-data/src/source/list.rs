@@ -203,7 +203,7 @@ fn read_csv(file: File, list: &Path) -> Result<(NameTable, Option<PointTable>), 
 }
 
 /// The number in a field; `None` for an empty or missing one, and for `nan`.
-fn number<'a>(record: &'a csv::StringRecord, column: usize) -> Result<Option<f64>, &'a str> {
+fn number(record: &csv::StringRecord, column: usize) -> Result<Option<f64>, &str> {
     match record.get(column).unwrap_or_default() {
         "" => Ok(None),
         field => field.parse().map(|v: f64| Some(v).filter(|v| !v.is_nan())).map_err(|_| field),

@@ -63,8 +63,8 @@ impl Shards {
     /// # Errors
     /// When there are none, one cannot be read or is damaged, or a sample lacks what the first one has.
     pub fn open(path: &Path) -> Result<Self, SourceError> {
-        let paths: Vec<PathBuf> = match metadata(path)?.is_dir() {
-            true => Listing::read(path)?.files_ending("tar").map(|name| path.join(name)).collect(),
+        let paths = match metadata(path)?.is_dir() {
+            true => in_folder(path)?,
             false => vec![path.into()],
         };
         let mut index = Index::default();
@@ -88,6 +88,19 @@ impl Shards {
 
     fn entry_name(&self, id: SampleId, part: Part) -> &str {
         self.names.get(2 * id.0 as usize + usize::from(part == Part::Target))
+    }
+}
+
+/// The tar files of a folder.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let listing = Listing::read(folder)?;
+    let paths: Vec<_> = listing.files_ending("tar").map(|name| folder.join(name)).collect();
+    match paths.is_empty() {
+        true => {
+            let found = format!("{}, and no .tar files", listing.summary());
+            Err(SourceError::Layout { path: folder.into(), found })
+        }
+        false => Ok(paths),
     }
 }
 
@@ -282,6 +295,140 @@ impl Source for Shards {
             Targets::None => Target::None,
             Targets::Masks => Target::MaskFile,
             Targets::Points(points) => Target::Points(points.of(id.0 as usize)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::tar::tests::{archive, entry};
+    use crate::source::{Format, open};
+    use fullbore_types::Classes;
+
+    fn shards(files: &[(&str, &[(&str, &[u8])])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (shard, entries) in files {
+            let entries: Vec<_> = entries.iter().map(|(name, content)| entry(name, b'0', content)).collect();
+            std::fs::write(dir.path().join(shard), archive(&entries)).unwrap();
+        }
+        dir
+    }
+
+    fn part(source: &dyn Source, id: u32, part: Part) -> Vec<u8> {
+        let mut bytes = b"left over from another".to_vec();
+        source.read(SampleId(id), part, 99, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn error(files: &[(&str, &[u8])]) -> String {
+        let dir = shards(&[("s.tar", files)]);
+        let error = Shards::open(dir.path()).unwrap_err().to_string();
+        error.replace(&format!("{}/", dir.path().display()), "")
+    }
+
+    #[test]
+    fn samples_are_read_from_where_they_lie() {
+        let dir = shards(&[
+            ("b.tar", &[("x/2.seg.PNG", b"mask 2"), ("x/2.jpg", b"image 2"), ("x/2.cls", b"4")]),
+            (
+                "a.tar",
+                &[
+                    ("x/1.jpeg", b"image 1"),
+                    ("x/1.png", b"mask 1"),
+                    ("x/1.json", b"{}"),
+                    ("x/._1.jpg", b"hidden"),
+                    ("x/readme", b"text"),
+                    ("1.a.b.jpg", b"no known part"),
+                ],
+            ),
+        ]);
+        let classes = Classes { names: vec!["a".into()], values: vec![0], void_value: None };
+        let source = open(dir.path(), Format::Auto, Some(&classes)).unwrap();
+        assert_eq!((source.len(), source.kind()), (2, TargetKind::Masks));
+        assert_eq!([0, 1].map(|i| source.name(SampleId(i))), ["x/1", "x/2"]);
+        for (id, image, mask) in [(1, &b"image 2"[..], &b"mask 2"[..]), (0, b"image 1", b"mask 1")] {
+            assert_eq!(
+                (part(&*source, id, Part::Image), part(&*source, id, Part::Target)),
+                (image.into(), mask.into())
+            );
+        }
+        assert_eq!(source.file(SampleId(1), Part::Target), dir.path().join("b.tar/x/2.seg.PNG"));
+        let error = source.read(SampleId(0), Part::Image, 6, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, SourceError::TooLong { length: 7, limit: 6, .. }), "{error}");
+        let wrong = open(dir.path(), Format::Shards, None).err().unwrap().to_string();
+        assert!(wrong.ends_with("holds masks, but points are needed"), "{wrong}");
+    }
+
+    #[test]
+    fn points_come_from_json() {
+        let files: &[(&str, &[u8])] = &[
+            ("1.json", br#"{"points": [[1, 2], null], "id": 7}"#),
+            ("1.jpg", b"image"),
+            ("2.jpg", b"image"),
+            ("2.json", br#"{"points": [[5, 6, 1], [3, 4]]}"#),
+        ];
+        let dir = shards(&[("s.tar", files)]);
+        let source = open(&dir.path().join("s.tar"), Format::Auto, None).unwrap();
+        assert_eq!(source.kind(), TargetKind::Points { k: 2 });
+        let Target::Points(points) = source.target(SampleId(1)) else { panic!("points") };
+        assert_eq!((points[0].x, points[1].y), (5.0, 4.0));
+        let three = br#"{"points": [[1, 2], [3, 4], [5, 6]]}"#;
+        assert_eq!(
+            error(&[files[0], files[1], ("9.jpg", b"i"), ("9.json", three)]),
+            "s.tar, sample 9: 3 points, though the first sample has 2"
+        );
+        assert!(error(&[("9.jpg", b"i"), ("9.json", b"{")]).starts_with("s.tar/9.json cannot be used as"));
+    }
+
+    #[test]
+    fn incomplete_samples_are_named() {
+        let first: (&str, &[u8]) = ("1.jpg", b"i");
+        let mask: (&str, &[u8]) = ("1.png", b"m");
+        assert_eq!(
+            error(&[first, mask, ("2.jpg", b"i")]),
+            "s.tar, sample 2: no mask, though the first sample has one"
+        );
+        assert_eq!(error(&[first, mask, ("2.seg.png", b"i")]), "s.tar, sample 2: no image");
+        assert!(error(&[first, mask, ("1.jpeg", b"i")]).starts_with("s.tar, sample 1: more than one image"));
+        assert!(error(&[first, ("1.tif", b"i")]).starts_with("s.tar, sample 1: more than one image"));
+        assert!(
+            error(&[first, ("1.json", br#"{"points": [[1, 2]]}"#), ("2.jpg", b"i")]).contains("2: no points")
+        );
+        assert!(error(&[("readme.txt", b"x")]).ends_with(" names no samples"));
+    }
+
+    #[test]
+    fn damaged_shards_are_named() {
+        let dir = shards(&[("s.tar", &[("1.jpg", b"image"), ("1.png", b"mask")])]);
+        let path = dir.path().join("s.tar");
+        let source = Shards::open(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..514]).unwrap();
+        let error = source.read(SampleId(0), Part::Image, 99, &mut Vec::new()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("s.tar, byte 512: the archive has been cut off since it was indexed"),
+            "{error}"
+        );
+        let error = Shards::open(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("s.tar, byte 0: the archive is cut off: 5 bytes announced, 2 are there"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn more_shards_than_stay_open_are_read_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        for i in 0..MAX_OPEN + 3 {
+            let name = format!("{i:03}.tar");
+            let content = i.to_string();
+            let entries = [entry("a.jpg", b'0', content.as_bytes()), entry("a.png", b'0', b"m")];
+            std::fs::write(dir.path().join(name), archive(&entries)).unwrap();
+        }
+        let source = Shards::open(dir.path()).unwrap();
+        for i in [0, MAX_OPEN - 1, MAX_OPEN, MAX_OPEN + 2] {
+            assert_eq!(part(&source, i as u32, Part::Image), i.to_string().into_bytes());
         }
     }
 }

@@ -3,5 +3,7 @@
 mod data_set;
 mod eval;
 mod faults;
+mod points;
 mod real_data;
+mod regions;
 mod stream;

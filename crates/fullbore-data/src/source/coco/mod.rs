@@ -7,6 +7,8 @@ mod json;
 mod masks;
 mod points;
 mod runs;
+#[cfg(test)]
+mod tests;
 
 pub use masks::CocoMasks;
 pub use points::CocoPoints;

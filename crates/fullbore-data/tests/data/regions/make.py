@@ -4,7 +4,8 @@ usage: make.py OUT_DIR
 regions.json: cases {size [h, w], polygons | circle | runs | text, bits}. `bits` is the mask row by row, eight pixels to a
 byte, the first in the highest bit, as hexadecimal digits.
 Cases called coco* are drawn by pycocotools and must be met exactly. Cases called labelme* are drawn by PIL in the way of
-LabelMe's own script, which also paints the pixels that an outline touches: ours may differ within a pixel of the outline."""
+LabelMe's own script, which takes corners for centres of pixels and also paints the outline: ours may differ within a pixel
+of the outline."""
 import json
 import sys
 
