@@ -99,7 +99,7 @@ pub(crate) struct Points {
 }
 
 impl Points {
-    fn of_none(n: usize, k: usize) -> Self {
+    fn not_labelled(n: usize, k: usize) -> Self {
         Points { xy: vec![0.0; n * k * 2], visibility: vec![0; n * k] }
     }
 
@@ -254,7 +254,7 @@ impl Assembly {
         let (slab, mut unclaimed) = slab.into_slots(n);
         unclaimed.reverse();
         let k = if let TargetKind::Points { k } = self.source.kind() { k } else { 0 };
-        let (frames, points) = (vec![NO_FRAME; n], Points::of_none(n, k));
+        let (frames, points) = (vec![NO_FRAME; n], Points::not_labelled(n, k));
         Some(OpenBatch { meta, slab, unclaimed, frames, points, unfinished: n, failure: None })
     }
 

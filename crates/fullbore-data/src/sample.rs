@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use fullbore_types::{Classes, Frame, SampleId, Size};
@@ -12,9 +11,9 @@ use crate::canvas::Placement;
 use crate::decode::{DecodeLimits, DecodeScratch, Picture, Wanted};
 use crate::mask::{IndexTable, MaskError, MaskValues};
 use crate::points::Point;
-use crate::regions::{DrawScratch, Regions};
+use crate::regions::DrawScratch;
 use crate::resample::{self, ResampleScratch};
-use crate::source::{About, Part, Source, SourceError, Target, TargetKind};
+use crate::source::{Part, Source, SourceError, Target, TargetKind};
 use crate::stats::{Counters, timed};
 
 /// What a worker keeps from sample to sample, so that steady work allocates only within decoders.
@@ -111,7 +110,10 @@ impl SampleReader {
         let image_picture = Picture::open(image_file, &image_path, self.wanted, &self.limits)?;
         let size = image_picture.size();
         let about = source.about(id);
-        check_size(&about, size, || (image_path.clone(), source.file(id, Part::Target)))?;
+        if let Some(stated) = about.size.filter(|stated| *stated != size) {
+            let (annotations, image) = (source.file(id, Part::Target), image_path.clone());
+            return Err(SourceError::StatedSize { annotations, image, stated, size }.into());
+        }
         let table = match (&self.masks, target) {
             (Some(values), Target::MaskFile) => {
                 let mask_path = source.file(id, Part::Target);
@@ -132,7 +134,10 @@ impl SampleReader {
                 Some(timed(&counters.pack, || values.table_for(mask, size.width, lossy, &mask_path))?)
             }
             (Some(_), Target::Regions(regions)) => {
-                timed(&counters.decode, || draw_regions(&regions, size, mask, draw));
+                timed(&counters.decode, || {
+                    mask.resize(size.area() as usize, 0);
+                    regions.draw(size, mask, draw);
+                });
                 Some(&IndexTable::IDENTITY)
             }
             _ => None,
@@ -175,25 +180,6 @@ pub(crate) fn points_of(source: &dyn Source, id: SampleId) -> &[Point] {
         Target::Points(points) => points,
         _ => &[],
     }
-}
-
-fn check_size(
-    about: &About,
-    size: Size,
-    files: impl FnOnce() -> (PathBuf, PathBuf),
-) -> Result<(), SourceError> {
-    match about.size {
-        Some(stated) if stated != size => {
-            let (image, annotations) = files();
-            Err(SourceError::StatedSize { annotations, image, stated, size })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn draw_regions(regions: &Regions<'_>, size: Size, mask: &mut Vec<u8>, scratch: &mut DrawScratch) {
-    mask.resize(size.area() as usize, 0);
-    regions.draw(size, mask, scratch);
 }
 
 /// Loads a sample with `load`; a panic there becomes an error that names the sample, and a fresh scratch.

@@ -209,24 +209,23 @@ impl Index {
 
 /// The points in a sample's annotations; `None` where these are of something else.
 fn read_points(entry: &Entry, file: &File, path: &Path) -> Result<Option<PointList>, SourceError> {
-    let name = path.join(&entry.name);
     let mut bytes = Vec::new();
-    read_span(file, path, &name, Span(entry.offset, entry.length), MAX_JSON_BYTES, &mut bytes)?;
+    read_span(file, path, &entry.name, Span(entry.offset, entry.length), MAX_JSON_BYTES, &mut bytes)?;
     let annotations: Annotations = serde_json::from_slice(&bytes)
-        .map_err(|error| json_error(error, &name, "annotations of a sample"))?;
+        .map_err(|error| json_error(error, &path.join(&entry.name), "annotations of a sample"))?;
     Ok(annotations.points.filter(|points| (1..=MAX_POINTS).contains(&points.len())))
 }
 
 fn read_span(
     file: &File,
     shard: &Path,
-    name: &Path,
+    name: &str,
     Span(offset, length): Span,
     max_bytes: u64,
     bytes: &mut Vec<u8>,
 ) -> Result<(), SourceError> {
     if length > max_bytes {
-        return Err(SourceError::TooLong { path: name.into(), length, limit: max_bytes });
+        return Err(SourceError::TooLong { path: shard.join(name), length, limit: max_bytes });
     }
     bytes.resize(length as usize, 0);
     file.read_exact_at(bytes, offset).map_err(|source| match source.kind() {
@@ -284,10 +283,7 @@ impl Source for Shards {
                 &opened
             }
         };
-        if span.1 > max_bytes {
-            return Err(SourceError::TooLong { path: self.file(id, part), length: span.1, limit: max_bytes });
-        }
-        read_span(file, path, path, span, max_bytes, bytes)
+        read_span(file, path, self.entry_name(id, part), span, max_bytes, bytes)
     }
 
     fn target(&self, id: SampleId) -> Target<'_> {
