@@ -302,7 +302,10 @@ mod tests {
     use crate::source::{Format, open};
     use fullbore_types::Classes;
 
-    fn shards(files: &[(&str, &[(&str, &[u8])])]) -> tempfile::TempDir {
+    /// Names and contents.
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+
+    fn shards(files: &[(&str, Files<'_>)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (shard, entries) in files {
             let entries: Vec<_> = entries.iter().map(|(name, content)| entry(name, b'0', content)).collect();
@@ -317,7 +320,7 @@ mod tests {
         bytes
     }
 
-    fn error(files: &[(&str, &[u8])]) -> String {
+    fn error(files: Files<'_>) -> String {
         let dir = shards(&[("s.tar", files)]);
         let error = Shards::open(dir.path()).unwrap_err().to_string();
         error.replace(&format!("{}/", dir.path().display()), "")
@@ -358,7 +361,7 @@ mod tests {
 
     #[test]
     fn points_come_from_json() {
-        let files: &[(&str, &[u8])] = &[
+        let files: Files<'_> = &[
             ("1.json", br#"{"points": [[1, 2], null], "id": 7}"#),
             ("1.jpg", b"image"),
             ("2.jpg", b"image"),
