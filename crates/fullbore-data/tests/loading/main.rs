@@ -3,7 +3,9 @@
 mod data_set;
 mod eval;
 mod faults;
+mod points;
 mod real_data;
+mod regions;
 mod replacing;
 mod stream;
 mod stuck;
