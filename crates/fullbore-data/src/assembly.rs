@@ -59,7 +59,7 @@ enum Arrival {
 
 /// What comes after a wait for the next batch.
 pub(crate) enum Next {
-    Batch(Finished),
+    Batch(Box<Finished>),
     End,
     /// A worker ended outside the loading of a sample.
     Lost,
@@ -100,7 +100,7 @@ impl Assembly {
                 break Next::GivenUp(read.worker);
             }
             if line.front_is_finished() {
-                break line.pop().map_or(Next::End, Next::Batch);
+                break line.pop().map(Box::new).map_or(Next::End, Next::Batch);
             }
             if line.lost {
                 break Next::Lost;
@@ -132,7 +132,7 @@ impl Assembly {
                 self.settle(&job, slot, read, scratch);
             }
         }
-        let next = self.line().pop().map_or(Next::End, Next::Batch);
+        let next = self.line().pop().map(Box::new).map_or(Next::End, Next::Batch);
         self.count(&next, start);
         next
     }

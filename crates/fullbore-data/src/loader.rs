@@ -219,7 +219,7 @@ impl Loader {
                 None => self.assembly.next(),
             };
             match next {
-                Next::Batch(finished) => return Ok(Some(finished)),
+                Next::Batch(finished) => return Ok(Some(*finished)),
                 Next::End => return Ok(None),
                 Next::Lost => return Err(DataError::ThreadLost),
                 Next::GivenUp(worker) => {

@@ -14,7 +14,7 @@ const GRID: i64 = 5;
 /// for more, such as many thousand polygons that each cover a whole large image.
 const MAX_STEPS: u64 = 1 << 34;
 
-/// Regions of many samples. Samples are written in order: first their regions, then [`end`](Self::end_sample).
+/// Regions of many samples, added in their order.
 #[derive(Debug, Default)]
 pub(crate) struct RegionTable {
     regions: Vec<Region>,
@@ -321,7 +321,7 @@ mod tests {
             let runs: Vec<u32> = numbers(runs).iter().map(|&v| v as u32).collect();
             vec![Shape::column_runs(&runs, size).unwrap()]
         } else if let Some(text) = value["text"].as_str() {
-            let runs = crate::source::decompress(text).unwrap();
+            let runs = crate::source::decompress(text, 999).unwrap();
             vec![Shape::column_runs(&runs, size).unwrap()]
         } else {
             let [x, y, radius] = numbers(&value["circle"])[..] else { panic!("a circle") };

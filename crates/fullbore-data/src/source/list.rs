@@ -1,5 +1,4 @@
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use fullbore_types::SampleId;
@@ -11,6 +10,8 @@ use crate::points::{MAX_POINTS, Point, PointTable};
 
 /// Longest list, so that a wrong file cannot fill memory: room for about ten million pairs.
 const MAX_LIST_BYTES: u64 = 1 << 30;
+/// Most columns, so that finding those of the points among them takes no time.
+const MAX_COLUMNS: usize = 4 * MAX_POINTS;
 const FIRST_LINE_CHARS: usize = 60;
 
 /// Images with a mask or with points, named by a CSV or a JSONL file. Samples keep the order of the list.
@@ -38,16 +39,8 @@ impl List {
     /// # Errors
     /// When the list cannot be read, lacks its columns, names no sample, or has a line that cannot be used.
     pub fn open(list: &Path) -> Result<Self, SourceError> {
-        let meta = super::metadata(list)?;
-        if !meta.is_file() {
-            return Err(SourceError::NotAFile { path: list.into() });
-        }
-        if meta.len() > MAX_LIST_BYTES {
-            let (length, limit) = (meta.len(), MAX_LIST_BYTES);
-            return Err(SourceError::TooLong { path: list.into(), length, limit });
-        }
-        let file =
-            File::open(list).map_err(|source| SourceError::Unreadable { path: list.into(), source })?;
+        let (file, length) = super::open_file(list, MAX_LIST_BYTES)?;
+        let file = file.take(length);
         let ending = list.extension().map(|ending| ending.to_ascii_lowercase());
         let (mut paths, points) = match ending.as_ref().and_then(|ending| ending.to_str()) {
             Some("jsonl" | "ndjson") => jsonl::read(BufReader::new(file), list)?,
@@ -131,6 +124,9 @@ enum TargetColumns {
 impl Columns {
     /// `None` when the header lacks what is needed.
     fn find(header: &csv::StringRecord) -> Option<Self> {
+        if header.len() > MAX_COLUMNS {
+            return None;
+        }
         let column = |name: &str| header.iter().position(|field| field.eq_ignore_ascii_case(name));
         let image = column("image")?;
         if let Some(mask) = column("mask") {
@@ -141,15 +137,14 @@ impl Columns {
         };
         let k = header.iter().filter(|field| is_x(field)).count();
         let of = |i| Some((column(&format!("x{i}"))?, column(&format!("y{i}"))?, column(&format!("v{i}"))));
-        // More would be refused anyway, and finding a column takes a look at all.
-        let points: Vec<_> = (0..k.min(MAX_POINTS + 1)).map(of).collect::<Option<_>>()?;
+        let points: Vec<_> = (0..k).map(of).collect::<Option<_>>()?;
         (1..=MAX_POINTS)
             .contains(&points.len())
             .then_some(Columns { image, target: TargetColumns::Points(points) })
     }
 }
 
-fn read_csv(file: File, list: &Path) -> Result<(NameTable, Option<PointTable>), SourceError> {
+fn read_csv(file: impl Read, list: &Path) -> Result<(NameTable, Option<PointTable>), SourceError> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
     let header = reader.headers().map_err(|e| problem(e, list))?.clone();
     let Some(columns) = Columns::find(&header) else {

@@ -173,24 +173,30 @@ pub trait Source: Send + Sync {
 /// When the file is missing, unreadable, not a regular file, or longer than `max_bytes`.
 pub fn read_file(path: &Path, max_bytes: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: path.into(), source };
+    let (file, length) = open_file(path, max_bytes)?;
+    bytes.clear();
+    bytes.reserve(length as usize + 1);
+    // The file may grow while it is read.
+    file.take(max_bytes.saturating_add(1)).read_to_end(bytes).map_err(unreadable)?;
+    let length = bytes.len() as u64;
+    match length > max_bytes {
+        true => Err(SourceError::TooLong { path: path.into(), length, limit: max_bytes }),
+        false => Ok(()),
+    }
+}
+
+/// Opens a regular file. Also gives its length, which is at most `max_bytes`.
+fn open_file(path: &Path, max_bytes: u64) -> Result<(File, u64), SourceError> {
     // Opening a FIFO would wait for its writer, so look first.
     let meta = metadata(path)?;
     if !meta.is_file() {
         return Err(SourceError::NotAFile { path: path.into() });
     }
-    let too_long = |length| SourceError::TooLong { path: path.into(), length, limit: max_bytes };
     if meta.len() > max_bytes {
-        return Err(too_long(meta.len()));
+        return Err(SourceError::TooLong { path: path.into(), length: meta.len(), limit: max_bytes });
     }
-    bytes.clear();
-    bytes.reserve(meta.len() as usize + 1);
-    // The file may grow while it is read.
-    let mut file = File::open(path).map_err(unreadable)?.take(max_bytes.saturating_add(1));
-    file.read_to_end(bytes).map_err(unreadable)?;
-    match bytes.len() as u64 > max_bytes {
-        true => Err(too_long(bytes.len() as u64)),
-        false => Ok(()),
-    }
+    let file = File::open(path).map_err(|source| SourceError::Unreadable { path: path.into(), source })?;
+    Ok((file, meta.len()))
 }
 
 /// Reads a whole annotation file.

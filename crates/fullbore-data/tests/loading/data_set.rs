@@ -133,6 +133,6 @@ pub(crate) fn seen(batch: &HostBatch) -> Seen {
         batch.ids().iter().map(|id| id.0).collect(),
         batch.images().to_vec(),
         batch.masks().to_vec(),
-        format!("{:?}", batch.frames()),
+        format!("{:?} {:?} {:?}", batch.frames(), batch.points(), batch.visibility()),
     )
 }

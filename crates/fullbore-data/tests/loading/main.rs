@@ -3,6 +3,7 @@
 mod data_set;
 mod eval;
 mod faults;
+mod formats;
 mod points;
 mod real_data;
 mod regions;

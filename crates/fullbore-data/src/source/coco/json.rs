@@ -1,23 +1,26 @@
 //! Reads the file in one pass, whatever the order of its parts, handing out one annotation after the other.
 
 use std::fmt;
-use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use fullbore_types::Size;
 use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::runs::decompress;
+use crate::points::MAX_POINTS;
 use crate::regions::Shape;
 use crate::source::bounded::Bounded;
-use crate::source::{SourceError, json_error, metadata};
+use crate::source::{SourceError, json_error, open_file};
 
 /// Longest file; the largest public sets have a few GB.
 const MAX_BYTES: u64 = 1 << 33;
 /// Most numbers of one polygon or run-length code.
 const MAX_NUMBERS: usize = 1 << 22;
+/// Most polygons of one annotation.
+const MAX_POLYGONS: usize = 1 << 16;
 const EXPECTED: &str = "COCO annotations";
 
 /// What the file says beside the annotations.
@@ -47,7 +50,7 @@ pub(super) struct Category {
     pub(super) name: String,
     /// Names of the points, where it has any.
     #[serde(default)]
-    pub(super) keypoints: Vec<String>,
+    pub(super) keypoints: Bounded<String, MAX_POINTS>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,7 +70,7 @@ pub(super) struct Annotation {
 #[derive(Debug)]
 pub(super) enum Segmentation {
     /// Corners of each, x and y in turn.
-    Polygons(Vec<Bounded<f64, MAX_NUMBERS>>),
+    Polygons(Bounded<Bounded<f64, MAX_NUMBERS>, MAX_POLYGONS>),
     /// Run lengths and the size of the image.
     Runs(Vec<u32>, Size),
 }
@@ -78,7 +81,7 @@ impl Segmentation {
     pub(super) fn shapes(&self) -> Result<Vec<Shape>, String> {
         match self {
             Segmentation::Polygons(polygons) => {
-                polygons.iter().map(|corners| Shape::polygon(&corners.0)).collect()
+                polygons.0.iter().map(|corners| Shape::polygon(&corners.0)).collect()
             }
             Segmentation::Runs(runs, size) => Ok(vec![Shape::column_runs(runs, *size)?]),
         }
@@ -101,16 +104,10 @@ pub(super) fn read(
     json: &Path,
     each: impl FnMut(Annotation) -> Result<(), SourceError>,
 ) -> Result<Contents, SourceError> {
-    let meta = metadata(json)?;
-    if !meta.is_file() {
-        return Err(SourceError::NotAFile { path: json.into() });
-    }
-    if meta.len() > MAX_BYTES {
-        return Err(SourceError::TooLong { path: json.into(), length: meta.len(), limit: MAX_BYTES });
-    }
-    let file = File::open(json).map_err(|source| SourceError::Unreadable { path: json.into(), source })?;
+    let (file, length) = open_file(json, MAX_BYTES)?;
     let mut failure = None;
-    let mut parser = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 16, file));
+    let mut parser =
+        serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 16, file.take(length)));
     let top = Top { each, failure: &mut failure };
     let read = top.deserialize(&mut parser).and_then(|contents| parser.end().map(|()| contents));
     match (failure, read) {
@@ -196,12 +193,30 @@ impl<'de, F: FnMut(Annotation) -> Result<(), SourceError>> Visitor<'de> for Each
     }
 }
 
-/// The numbers of a run-length code.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Counts {
-    Plain(Bounded<u32, MAX_NUMBERS>),
-    Compressed(String),
+/// The numbers of a run-length code, plain or compressed.
+struct Counts(Vec<u32>);
+
+impl<'de> Deserialize<'de> for Counts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PlainOrCompressed;
+        impl<'de> Visitor<'de> for PlainOrCompressed {
+            type Value = Counts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("run lengths as a list or as COCO's compressed text")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, runs: A) -> Result<Counts, A::Error> {
+                let runs = Bounded::<u32, MAX_NUMBERS>::deserialize(SeqAccessDeserializer::new(runs))?;
+                Ok(Counts(runs.0))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Counts, E> {
+                decompress(text, MAX_NUMBERS).map(Counts).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(PlainOrCompressed)
+    }
 }
 
 impl<'de> Deserialize<'de> for Segmentation {
@@ -214,12 +229,8 @@ impl<'de> Deserialize<'de> for Segmentation {
                 f.write_str("a list of polygons or a run-length code {size, counts}")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Segmentation, A::Error> {
-                let mut polygons = Vec::new();
-                while let Some(polygon) = seq.next_element()? {
-                    polygons.push(polygon);
-                }
-                Ok(Segmentation::Polygons(polygons))
+            fn visit_seq<A: SeqAccess<'de>>(self, polygons: A) -> Result<Segmentation, A::Error> {
+                Bounded::deserialize(SeqAccessDeserializer::new(polygons)).map(Segmentation::Polygons)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Segmentation, A::Error> {
@@ -227,17 +238,14 @@ impl<'de> Deserialize<'de> for Segmentation {
                 while let Some(key) = map.next_key::<String>()? {
                     match key.as_str() {
                         "size" => size = Some(map.next_value::<[u32; 2]>()?),
-                        "counts" => counts = Some(map.next_value::<Counts>()?),
+                        "counts" => counts = Some(map.next_value()?),
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
                 }
                 let [height, width] = size.ok_or_else(|| A::Error::missing_field("size"))?;
-                let runs = match counts.ok_or_else(|| A::Error::missing_field("counts"))? {
-                    Counts::Plain(runs) => runs.0,
-                    Counts::Compressed(text) => decompress(&text).map_err(A::Error::custom)?,
-                };
+                let Counts(runs) = counts.ok_or_else(|| A::Error::missing_field("counts"))?;
                 Ok(Segmentation::Runs(runs, Size::new(width, height)))
             }
         }

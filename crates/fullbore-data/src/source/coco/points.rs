@@ -64,8 +64,8 @@ impl CocoPoints {
         let k = first.points.len();
         let category = categories.iter().find(|category| category.id == first.category_id);
         let mut points = match category {
-            Some(category) if category.keypoints.len() == k => {
-                PointTable { names: category.keypoints.clone(), points: Vec::new() }
+            Some(category) if category.keypoints.0.len() == k => {
+                PointTable { names: category.keypoints.0.clone(), points: Vec::new() }
             }
             _ => PointTable::numbered(k),
         };
