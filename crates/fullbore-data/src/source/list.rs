@@ -316,6 +316,8 @@ mod tests {
         assert!(numbers("a,1,2,7").contains("line 2: a visibility of 7; expected 0, 1 or 2"));
         let columns: String = (0..=MAX_POINTS).map(|i| format!(",x{i},y{i}")).collect();
         assert!(message(format!("image{columns}\n").as_bytes()).contains("its first line is"));
+        let many = ",".repeat(MAX_COLUMNS);
+        assert!(message(format!("image,mask{many}\na,b\n").as_bytes()).contains("its first line is"));
     }
 
     #[test]

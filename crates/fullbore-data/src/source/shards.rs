@@ -10,7 +10,7 @@ use super::jsonl::PointList;
 use super::listing::Listing;
 use super::names::{NameTable, ends_like_picture};
 use super::tar::{Entries, Entry};
-use super::{MAX_JSON_BYTES, Part, Source, SourceError, Target, TargetKind, json_error, metadata};
+use super::{MAX_JSON_BYTES, Part, Source, SourceError, Target, TargetKind, json_error, metadata, open_file};
 use crate::order::Shuffle;
 use crate::points::{MAX_POINTS, PointTable};
 
@@ -73,11 +73,7 @@ impl Shards {
         let mut index = Index::default();
         let mut shards = Vec::new();
         for path in paths {
-            if !metadata(&path)?.is_file() {
-                return Err(SourceError::NotAFile { path });
-            }
-            let file =
-                File::open(&path).map_err(|source| SourceError::Unreadable { path: path.clone(), source })?;
+            let (file, _) = open_file(&path, u64::MAX)?;
             index.add_shard(&file, &path, shards.len() as u32)?;
             let file = (shards.len() < MAX_OPEN).then_some(file);
             shards.push(Shard { path, file });
@@ -280,8 +276,7 @@ impl Source for Shards {
         let file = match file {
             Some(file) => file,
             None => {
-                let unreadable = |source| SourceError::Unreadable { path: path.clone(), source };
-                opened = File::open(path).map_err(unreadable)?;
+                opened = open_file(path, u64::MAX)?.0;
                 &opened
             }
         };

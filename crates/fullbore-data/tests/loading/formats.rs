@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::data_set::{Seen, classes, config, image_of, mask_of, png, seen};
 
 /// Samples of each set, 20x16 pixels.
-const N: u32 = 5;
+pub(crate) const N: u32 = 5;
 /// The symbols of Aariz, which fix the number of points for all.
 const SYMBOLS: [&str; 29] = [
     "A", "ANS", "B", "Me", "N", "Or", "Pog", "PNS", "Pn", "R", "S", "Ar", "Co", "Gn", "Go", "Po", "LPM",
@@ -34,22 +34,28 @@ fn points(i: u32) -> Vec<[u32; 2]> {
     (0..SYMBOLS.len() as u32).map(|p| [(3 * p + i) % 20, (2 * p + i) % 16]).collect()
 }
 
-/// A folder with these files.
-struct Set(tempfile::TempDir);
+/// A data set in a folder of its own.
+pub(crate) struct Set {
+    folder: tempfile::TempDir,
+    pub(crate) format: Format,
+    /// What `data.train` would name.
+    pub(crate) path: PathBuf,
+}
 
 impl Set {
-    fn new() -> Self {
-        Set(tempfile::tempdir().unwrap())
+    pub(crate) fn new(format: Format, path: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Set { path: folder.path().join(path), folder, format }
     }
 
-    fn put(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+    pub(crate) fn put(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
         let path = self.at(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
 
-    fn at(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.path().join(name)
+    pub(crate) fn at(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// `prefix`0.png and so on.
@@ -62,17 +68,22 @@ impl Set {
     }
 }
 
+/// What comes before a file of `length` bytes in a tar archive.
+pub(crate) fn tar_header(name: &str, length: usize) -> [u8; 512] {
+    let mut header = [0; 512];
+    header[..name.len()].copy_from_slice(name.as_bytes());
+    header[124..135].copy_from_slice(format!("{length:011o}").as_bytes());
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
+    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    header
+}
+
 /// A tar archive of plain files.
-fn tar(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<u8> {
+pub(crate) fn tar(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Vec<u8> {
     let mut archive = Vec::new();
     for (name, content) in files {
-        let mut header = [0; 512];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
-        header[148..156].fill(b' ');
-        let sum: u32 = header.iter().map(|&b| u32::from(b)).sum();
-        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-        archive.extend(header);
+        archive.extend(tar_header(&name, content.len()));
         archive.extend(content);
         archive.resize(archive.len().next_multiple_of(512), 0);
     }
@@ -101,14 +112,13 @@ fn labelme(i: u32, shapes: Vec<Value>) -> String {
         .to_string()
 }
 
-/// The same images and masks in every format that holds masks, each with the format that must be recognised.
-fn mask_sets() -> Vec<(Set, PathBuf, Format)> {
+/// The same images and masks in every format that holds masks.
+pub(crate) fn mask_sets() -> Vec<Set> {
     let mut sets = Vec::new();
     let mut add = |format, path: &str, fill: &dyn Fn(&Set)| {
-        let set = Set::new();
+        let set = Set::new(format, path);
         fill(&set);
-        let path = set.at(path);
-        sets.push((set, path, format));
+        sets.push(set);
     };
     add(Format::Pairs, ".", &|set| {
         set.put_images("images/");
@@ -151,13 +161,12 @@ fn mask_sets() -> Vec<(Set, PathBuf, Format)> {
 }
 
 /// The same images and points in every format that holds points.
-fn point_sets() -> Vec<(Set, PathBuf, Format)> {
+pub(crate) fn point_sets() -> Vec<Set> {
     let mut sets = Vec::new();
     let mut add = |format, path: &str, fill: &dyn Fn(&Set)| {
-        let set = Set::new();
+        let set = Set::new(format, path);
         fill(&set);
-        let path = set.at(path);
-        sets.push((set, path, format));
+        sets.push(set);
     };
     add(Format::List, "list.csv", &|set| {
         set.put_images("list/");
@@ -222,15 +231,15 @@ fn by_sample(batches: &[Seen]) -> BTreeMap<(u64, u32), &Seen> {
 }
 
 /// Loads each set in every way that must make no difference.
-fn check(sets: Vec<(Set, PathBuf, Format)>, classes: Option<&Classes>) {
+fn check(sets: &[Set], classes: Option<&Classes>) {
     let config = LoaderConfig { classes: classes.cloned(), ..config(1) };
-    let sets: Vec<_> = sets
-        .into_iter()
-        .map(|(set, path, format)| {
-            let given = source::open(&path, format, classes).unwrap();
+    let loaded: Vec<_> = sets
+        .iter()
+        .map(|Set { path, format, .. }| {
+            let given = source::open(path, *format, classes).unwrap();
             assert_eq!(given.len() as u32, N, "{format:?}");
             let whole = batches(&given, &config, 0, Position::default());
-            let found = source::open(&path, Format::Auto, classes).unwrap();
+            let found = source::open(path, Format::Auto, classes).unwrap();
             for workers in WORKERS {
                 for batch in 0..=whole.len() as u64 {
                     let from = Position { epoch: batch / u64::from(N), batch: batch % u64::from(N) };
@@ -238,13 +247,11 @@ fn check(sets: Vec<(Set, PathBuf, Format)>, classes: Option<&Classes>) {
                     assert!(rest == whole[batch as usize..], "{format:?}, {workers} workers, {from:?}");
                 }
             }
-            drop(set);
-            (path, format, whole)
+            whole
         })
         .collect();
-    let (_, _, first) = &sets[0];
-    for (path, format, whole) in &sets {
-        let (first, whole) = (by_sample(first), by_sample(whole));
+    for (Set { path, format, .. }, whole) in sets.iter().zip(&loaded) {
+        let (first, whole) = (by_sample(&loaded[0]), by_sample(whole));
         assert_eq!(first.len(), whole.len());
         for (sample, expected) in first {
             let found = whole[&sample];
@@ -257,25 +264,25 @@ fn check(sets: Vec<(Set, PathBuf, Format)>, classes: Option<&Classes>) {
 
 #[test]
 fn masks_are_the_same_from_every_format() {
-    check(mask_sets(), Some(&classes()));
+    check(&mask_sets(), Some(&classes()));
 }
 
 #[test]
 fn points_are_the_same_from_every_format() {
-    check(point_sets(), None);
+    check(&point_sets(), None);
 }
 
 #[test]
 fn shards_are_read_window_by_window_and_split_exactly() {
     const SAMPLES: u32 = 4_500;
     const BLOCK: u32 = 256;
-    let set = Set::new();
+    let set = Set::new(Format::Shards, ".");
     let pixel = png(1, 1, L8, &[7]);
     for shard in 0..3 {
         let samples = (shard * 1_500..).take(1_500).map(|i| (format!("{i:05}.png"), pixel.clone()));
         set.put(format!("{shard}.tar"), tar(samples));
     }
-    let source: Arc<dyn Source> = Arc::new(Shards::open(&set.at(".")).unwrap());
+    let source: Arc<dyn Source> = Arc::new(Shards::open(&set.path).unwrap());
     let base = LoaderConfig {
         classes: None,
         size: Size::new(1, 1),

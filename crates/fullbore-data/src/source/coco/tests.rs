@@ -188,6 +188,9 @@ fn what_cannot_be_used_is_named() {
         object(json!({"size": [3, 5], "counts": "5Q"})).contains("a run-length code is cut off at line 1")
     );
     assert!(object(json!({"counts": [15]})).contains("missing field `size`"));
+    assert!(
+        object(json!(vec![json!([]); (1 << 16) + 1])).contains("expected a list of at most 65536 elements")
+    );
     assert!(object(json!(7)).contains("expected a list of polygons or a run-length code"));
 
     let points = |change: Value| {
