@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use fullbore_data::source::{self, Repeat};
+use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
     DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
@@ -76,8 +76,8 @@ pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
     let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let val: Arc<dyn Source> = match &plan.data.val {
-        Some(path) => source::open(path)?,
-        None => Arc::new(source::hold_out(source::open(train_path(plan)?)?, plan.data.holdout)?.1),
+        Some(path) => open(plan, path)?,
+        None => Arc::new(source::hold_out(open(plan, train_path(plan)?)?, plan.data.holdout)?.1),
     };
     let engine = engine(plan, device, plan.precision.resolve(device))?;
     Ok(PreparedEval { workers: workers(plan, device), val, engine, _deterministic: deterministic })
@@ -95,9 +95,9 @@ impl DataSets {
     /// Indexes the files; reads none of them.
     pub fn open(plan: &Plan) -> Result<Self, TrainError> {
         let path = train_path(plan)?;
-        let all = source::open(path)?;
+        let all = open(plan, path)?;
         let (train, val): (Arc<dyn Source>, Arc<dyn Source>) = match &plan.data.val {
-            Some(path) => (all, source::open(path)?),
+            Some(path) => (all, open(plan, path)?),
             None => {
                 let (train, held_out) = source::hold_out(all, plan.data.holdout)?;
                 (Arc::new(train), Arc::new(held_out))
@@ -105,7 +105,7 @@ impl DataSets {
         };
         let train: Arc<dyn Source> = match plan.data.crops_per_image {
             1 => train,
-            times => Arc::new(Repeat::new(train, times)?),
+            times => Arc::new(Renumbered::repeat(train, times)?),
         };
         if train.len() < plan.batch.size && plan.data.drop_last {
             let (batch, samples, path) = (plan.batch.size, train.len(), path.to_path_buf());
@@ -113,6 +113,11 @@ impl DataSets {
         }
         Ok(Self { train, val })
     }
+}
+
+/// Opens a data set with masks.
+fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
+    Ok(source::open(path, plan.data.format, Some(&plan.data.classes()))?)
 }
 
 fn train_path(plan: &Plan) -> Result<&Path, TrainError> {
@@ -144,7 +149,7 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
         most_workers: most_workers(plan),
         prefetch: plan.data.prefetch,
         faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
-        ..LoaderConfig::new(plan.batch.size, canvas(plan), plan.data.classes())
+        ..LoaderConfig::new(plan.batch.size, canvas(plan), Some(plan.data.classes()))
     }
 }
 
