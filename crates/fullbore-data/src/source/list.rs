@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use fullbore_types::SampleId;
 
 use super::names::{NameTable, stem};
-use super::{Part, Source, SourceError};
+use super::{Origin, Part, Source, SourceError};
 
 /// Longest list, so that a wrong file cannot fill memory: room for about ten million pairs.
 const MAX_LIST_BYTES: u64 = 1 << 30;
@@ -78,6 +78,10 @@ impl Source for PairList {
 
     fn file(&self, id: SampleId, part: Part) -> PathBuf {
         self.folder.join(self.paths.get(2 * id.0 as usize + usize::from(part == Part::Mask)))
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        Some(Origin::whole(self.file(id, part)))
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use fullbore_types::SampleId;
 
-use super::{Part, Source, SourceError};
+use super::{Origin, Part, Source, SourceError};
 
 /// Some samples of another source, in a given order, numbered anew from 0.
 pub struct Subset {
@@ -54,6 +54,10 @@ impl Source for Subset {
         self.source.file(self.outer(id), part)
     }
 
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        self.source.origin(self.outer(id), part)
+    }
+
     fn read(&self, id: SampleId, part: Part, max: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         self.source.read(self.outer(id), part, max, bytes)
     }
@@ -96,6 +100,10 @@ impl Source for Repeat {
 
     fn file(&self, id: SampleId, part: Part) -> PathBuf {
         self.source.file(self.outer(id), part)
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        self.source.origin(self.outer(id), part)
     }
 
     fn read(&self, id: SampleId, part: Part, max: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
