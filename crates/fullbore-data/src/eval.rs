@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use fullbore_types::{Classes, Frame, SampleId, Size};
 
 use crate::DataError;
+use crate::cache::{Cache, Recipe};
 use crate::canvas::{Placement, Rect};
 use crate::config::Resize;
 use crate::decode::DecodeLimits;
@@ -36,6 +37,8 @@ pub struct EvalConfig {
     pub prefetch: usize,
     /// What one file may ask for.
     pub limits: DecodeLimits,
+    /// Where samples are kept from one evaluation to the next. Not used with `keep_native`.
+    pub cache: Option<Arc<Cache>>,
 }
 
 /// One sample for evaluation.
@@ -108,10 +111,14 @@ impl EvalLoader {
         let n_samples =
             u32::try_from(source.len()).map_err(|_| SourceError::TooMany { n: source.len() as u64 })?;
         let workers = config.workers;
+        let EvalConfig { size, resize, channels, classes, .. } = &config;
+        let recipe = || Recipe::evaluation(*resize, *size, *channels, classes.as_ref());
+        let cache = config.cache.as_ref().filter(|_| !config.keep_native);
+        let shelf = cache.and_then(|cache| cache.shelf(recipe()));
         let shared = Arc::new(Shared {
             source,
             n_samples,
-            reader: SampleReader::new(config.channels, config.classes.as_ref(), config.limits),
+            reader: SampleReader::new(*channels, classes.as_ref(), config.limits).with_shelf(shelf),
             config,
             counters: Counters::default(),
             line: Mutex::default(),
@@ -133,7 +140,7 @@ impl EvalLoader {
 
     /// What has been done so far. Waiting is not measured here.
     pub fn stats(&self) -> LoaderStats {
-        self.shared.counters.snapshot()
+        self.shared.reader.stats(&self.shared.counters)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files to ordered, resumable host batches: formats, decode, canvas, sampler, ring. No libtorch, no device.
+//! Files to ordered, resumable host batches: formats, decode, canvas, cache, sampler, ring. No libtorch, no device.
 //!
 //! The way of a sample: a [`Source`] names and reads its two files, [`decode::Picture`] turns their bytes into
 //! pixels, a [`canvas::Placement`] says where those pixels lie on the canvas, and the [`Loader`]'s workers write
@@ -7,9 +7,11 @@
 //!
 //! - [`DataConfig`]: the `data:` part of a plan, and its checks.
 //! - [`source`]: where samples come from: folders of pairs, a list file, subsets and repeats of these.
+//! - [`cache`]: samples kept from epoch to epoch, in memory or on disk.
 //! - [`Loader`]: training batches. [`EvalLoader`]: single samples with their native masks.
 
 mod assembly;
+pub mod cache;
 pub mod canvas;
 pub mod config;
 pub mod decode;
@@ -25,6 +27,7 @@ pub mod source;
 pub mod stats;
 mod workers;
 
+pub use cache::{Cache, CacheMode, CacheStats, CacheWarning};
 pub use config::{CanvasSize, ConfigError, DataConfig, Resize, Workers};
 pub use decode::DecodeLimits;
 pub use error::DataError;

@@ -7,6 +7,7 @@ use fullbore_types::{Classes, Frame, Position, SampleId, Size};
 
 use crate::DataError;
 use crate::assembly::{Assembly, Cursor, Finished};
+use crate::cache::{Cache, Recipe};
 use crate::config::Resize;
 use crate::decode::DecodeLimits;
 use crate::order::{EpochPlan, batches_per_epoch};
@@ -41,6 +42,8 @@ pub struct LoaderConfig {
     pub prefetch: usize,
     /// What one file may ask for.
     pub limits: DecodeLimits,
+    /// Where samples are kept from epoch to epoch. Batches are the same with and without.
+    pub cache: Option<Arc<Cache>>,
 }
 
 impl LoaderConfig {
@@ -113,7 +116,10 @@ impl Loader {
             batch_size,
             drop_last,
         };
-        let reader = SampleReader::new(config.channels, Some(&config.classes), config.limits);
+        let LoaderConfig { size, resize, channels, classes, .. } = &config;
+        let shelf = |cache: &Arc<Cache>| cache.shelf(Recipe::training(*resize, *size, *channels, classes));
+        let reader = SampleReader::new(*channels, Some(classes), config.limits)
+            .with_shelf(config.cache.as_ref().and_then(shelf));
         let place = (config.resize, config.size, seed);
         let assembly = Arc::new(Assembly::new(source, reader, place, ring, cursor));
         let inline = (config.workers == 0).then(Box::default);
@@ -131,7 +137,7 @@ impl Loader {
 
     /// What has been done so far.
     pub fn stats(&self) -> LoaderStats {
-        self.assembly.counters.snapshot()
+        self.assembly.reader.stats(&self.assembly.counters)
     }
 }
 

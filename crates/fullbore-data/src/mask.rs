@@ -88,6 +88,17 @@ impl MaskValues {
 }
 
 impl IndexTable {
+    /// Leaves every value as it is.
+    pub(crate) const AS_IS: IndexTable = {
+        let mut index = [0; 256];
+        let mut value = 0;
+        while value < 256 {
+            index[value] = value as u8;
+            value += 1;
+        }
+        IndexTable { index, declared: [true; 256] }
+    };
+
     fn declare(&mut self, value: u8, index: u8) {
         self.index[usize::from(value)] = index;
         self.declared[usize::from(value)] = true;

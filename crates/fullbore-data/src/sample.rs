@@ -2,17 +2,19 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fullbore_types::{Classes, SampleId, Size};
 
 use crate::DataError;
+use crate::cache::{Cached, Form, Pixels, Shelf};
 use crate::canvas::Placement;
 use crate::decode::{DecodeLimits, DecodeScratch, Picture, Wanted};
-use crate::mask::{MaskError, MaskValues};
+use crate::mask::{IndexTable, MaskError, MaskValues};
 use crate::resample::{self, ResampleScratch};
 use crate::source::{Part, Source};
-use crate::stats::{Counters, timed};
+use crate::stats::{Counters, LoaderStats, timed};
 
 /// What a worker keeps from sample to sample, so that steady work allocates only within decoders.
 #[derive(Default)]
@@ -21,6 +23,7 @@ pub(crate) struct Scratch {
     mask_file: Vec<u8>,
     image: Vec<u8>,
     mask: Vec<u8>,
+    cached: Vec<u8>,
     decode: DecodeScratch,
     resample: ResampleScratch,
 }
@@ -38,6 +41,8 @@ pub(crate) struct SampleReader {
     /// `None` when masks are left alone.
     masks: Option<MaskValues>,
     limits: DecodeLimits,
+    /// Where samples are kept once they are decoded.
+    shelf: Option<Arc<Shelf>>,
 }
 
 /// Where the mask of a sample goes.
@@ -56,7 +61,22 @@ impl SampleReader {
     pub(crate) fn new(channels: u8, classes: Option<&Classes>, limits: DecodeLimits) -> Self {
         assert!(channels == 1 || channels == 3, "images have 1 or 3 channels");
         let wanted = if channels == 1 { Wanted::Gray } else { Wanted::Rgb };
-        SampleReader { wanted, masks: classes.map(MaskValues::new), limits }
+        SampleReader { wanted, masks: classes.map(MaskValues::new), limits, shelf: None }
+    }
+
+    /// Looks for samples on a shelf before reading them, and keeps them there. Its recipe must be that of the
+    /// placements and masks that [`load`](Self::load) is asked for.
+    pub(crate) fn with_shelf(self, shelf: Option<Arc<Shelf>>) -> Self {
+        SampleReader { shelf, ..self }
+    }
+
+    /// What has been done so far, and what the shelf holds.
+    pub(crate) fn stats(&self, counters: &Counters) -> LoaderStats {
+        let mut stats = counters.snapshot();
+        if let Some(shelf) = &self.shelf {
+            (stats.cache.held_samples, stats.cache.held_bytes) = shelf.held();
+        }
+        stats
     }
 
     pub(crate) fn channels(&self) -> usize {
@@ -74,7 +94,23 @@ impl SampleReader {
         place: impl FnOnce(Size) -> Placement,
         out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
     ) -> Result<Placement, DataError> {
-        let Scratch { image_file, mask_file, image, mask, decode, resample } = scratch;
+        let Scratch { image_file, mask_file, image, mask, cached, decode, resample } = scratch;
+        let key = timed(&counters.read, || {
+            self.shelf.as_deref().and_then(|shelf| Some((shelf, shelf.key(source, id)?)))
+        });
+        if let Some((shelf, key)) = key {
+            let max_pixels = self.limits.max_pixels;
+            let found = timed(&counters.read, || shelf.get(key, max_pixels, cached, &counters.cache));
+            if let Some(found) = found {
+                let placement = place(found.source());
+                let (canvas, mask_out) = out(&placement);
+                timed(&counters.pack, || {
+                    self.show(shelf, &found, &placement, canvas, mask_out, (mask, resample));
+                });
+                counters.samples.fetch_add(1, Ordering::Relaxed);
+                return Ok(placement);
+            }
+        }
         timed(&counters.read, || {
             source.read(id, Part::Image, self.limits.max_bytes, image_file)?;
             match self.masks {
@@ -123,18 +159,65 @@ impl SampleReader {
                 resample::place_image(image, self.channels(), &placement, canvas, resample);
             });
         }
-        timed(&counters.pack, || match (mask_out, table) {
+        let on_canvas = timed(&counters.pack, || match (mask_out, table) {
             (MaskOut::Canvas(canvas), Some(table)) => {
                 resample::place_mask(mask, table, &placement, canvas, resample);
+                Some((&*canvas, &IndexTable::AS_IS))
             }
             (MaskOut::Native(indices), Some(table)) => {
                 indices.resize(mask.len(), 0);
                 resample::translate(mask, table, indices);
+                None
             }
-            _ => {}
+            _ => None,
         });
+        if let Some((shelf, key)) = key {
+            timed(&counters.pack, || {
+                let image = match shelf.recipe().image {
+                    Form::Native if !placement.is_identity() => image,
+                    _ => canvas,
+                };
+                let mask = match shelf.recipe().mask {
+                    Some(Form::Canvas(_)) => on_canvas,
+                    Some(Form::Native) => table.map(|table| (&mask[..], table)),
+                    None => None,
+                };
+                shelf.keep(source, id, key, &Pixels { source: size, image, mask }, cached);
+            });
+        }
         counters.samples.fetch_add(1, Ordering::Relaxed);
         Ok(placement)
+    }
+
+    /// Places a sample that was kept.
+    fn show(
+        &self,
+        shelf: &Shelf,
+        found: &Cached<'_>,
+        placement: &Placement,
+        canvas: &mut [u8],
+        mask_out: MaskOut<'_>,
+        (mask, resample): (&mut Vec<u8>, &mut ResampleScratch),
+    ) {
+        match shelf.recipe().image {
+            Form::Canvas(_) => canvas.copy_from_slice(found.image()),
+            Form::Native => {
+                resample::place_image(found.image(), self.channels(), placement, canvas, resample)
+            }
+        }
+        match (mask_out, shelf.recipe().mask) {
+            (MaskOut::Canvas(canvas), Some(Form::Canvas(_))) => found.unpack_mask(canvas),
+            (MaskOut::Canvas(canvas), Some(Form::Native)) => {
+                mask.resize(placement.source.area() as usize, 0);
+                found.unpack_mask(mask);
+                resample::place_mask(mask, &IndexTable::AS_IS, placement, canvas, resample);
+            }
+            (MaskOut::Native(indices), Some(_)) => {
+                indices.resize(placement.source.area() as usize, 0);
+                found.unpack_mask(indices);
+            }
+            (_, None) | (MaskOut::Nowhere, _) => {}
+        }
     }
 }
 

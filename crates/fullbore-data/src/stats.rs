@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cache::{CacheCounters, CacheStats};
+
 /// What the loader has done so far. Times are summed over its threads, so a stage may show more time than has
 /// passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct LoaderStats {
     /// Time that the consumer waited for its next batch. High: the run is bound by data. Near zero: the loader
     /// hides behind the step. With no workers this is all the loader's time.
     pub wait_for_batch: Duration,
+    /// What the cache does for it.
+    pub cache: CacheStats,
 }
 
 /// The live counters behind [`LoaderStats`], in nanoseconds.
@@ -41,6 +45,7 @@ pub(crate) struct Counters {
     pub(crate) wait_for_room: AtomicU64,
     pub(crate) wait_for_work: AtomicU64,
     pub(crate) wait_for_batch: AtomicU64,
+    pub(crate) cache: CacheCounters,
 }
 
 impl Counters {
@@ -55,6 +60,7 @@ impl Counters {
             wait_for_room: time(&self.wait_for_room),
             wait_for_work: time(&self.wait_for_work),
             wait_for_batch: time(&self.wait_for_batch),
+            cache: self.cache.snapshot(),
         }
     }
 }

@@ -161,6 +161,7 @@ pub fn loader(
         workers,
         prefetch: plan.data.prefetch,
         limits: DecodeLimits::default(),
+        cache: None,
     };
     Ok(Loader::start(source, config, from)?)
 }
@@ -177,6 +178,7 @@ pub fn eval_loader(plan: &Plan, source: Arc<dyn Source>, workers: usize) -> Resu
         workers,
         prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
         limits: DecodeLimits::default(),
+        cache: None,
     };
     Ok(EvalLoader::start(source, config)?)
 }

@@ -32,6 +32,7 @@ pub(crate) fn config(batch_size: usize) -> LoaderConfig {
         workers: 2,
         prefetch: 2,
         limits: DecodeLimits::default(),
+        cache: None,
     }
 }
 

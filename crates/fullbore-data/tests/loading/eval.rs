@@ -19,6 +19,7 @@ pub(crate) fn eval_config() -> EvalConfig {
         workers: 2,
         prefetch: 3,
         limits: DecodeLimits::default(),
+        cache: None,
     }
 }
 
