@@ -9,6 +9,8 @@ use indexmap::IndexMap;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::cache::CacheMode;
+
 /// Longest side of a canvas in pixels.
 pub const MAX_SIDE: u32 = 16_384;
 /// Most decoding threads.
@@ -50,6 +52,11 @@ pub struct DataConfig {
     pub prefetch: usize,
     /// Leave out the last, smaller batch of an epoch.
     pub drop_last: bool,
+    /// Where decoded samples are kept from epoch to epoch.
+    pub cache: CacheMode,
+    /// Most bytes of the cache and the ring of slabs together; `None` leaves the choice to
+    /// [`crate::cache::decide`].
+    pub cache_bytes: Option<u64>,
 }
 
 impl DataConfig {
@@ -330,7 +337,7 @@ mod tests {
             "train": "set", "val": null, "holdout": 5, "size": 256, "resize": "stretch",
             "crops_per_image": 1, "channels": 3, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
             "classes": {"zebra": 0, "apple": 255}, "void": null, "workers": "auto", "prefetch": 4,
-            "drop_last": true
+            "drop_last": true, "cache": "auto", "cache_bytes": null
         }))
         .unwrap()
     }
