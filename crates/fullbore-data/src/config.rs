@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::cache::CacheMode;
 use crate::faults::FaultPolicy;
 use crate::source::Format;
 
@@ -70,6 +71,20 @@ pub struct DataConfig {
     /// Seconds after which a read is given up.
     #[serde(default = "default_read_timeout")]
     pub read_timeout: f64,
+    /// Where decoded samples are kept from epoch to epoch.
+    #[serde(default = "default_cache")]
+    pub cache: CacheMode,
+    /// Most bytes of the cache and the ring of host batches together; `None` leaves the choice to
+    /// [`crate::cache::decide`].
+    #[serde(default)]
+    pub cache_bytes: Option<u64>,
+    /// Folder of a cache on disk; `None`: [`crate::cache::default_folder`].
+    #[serde(default)]
+    pub cache_dir: Option<PathBuf>,
+}
+
+fn default_cache() -> CacheMode {
+    CacheMode::Off
 }
 
 fn default_max_bad() -> usize {
@@ -385,7 +400,7 @@ mod tests {
             "train": "set", "val": null, "holdout": 5, "format": "auto", "size": 256, "resize": "stretch",
             "crops_per_image": 1, "channels": 3, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
             "classes": {"zebra": 0, "apple": 255}, "void": null, "workers": "auto", "prefetch": 4,
-            "drop_last": true
+            "drop_last": true, "cache": "auto", "cache_bytes": null
         }))
         .unwrap()
     }

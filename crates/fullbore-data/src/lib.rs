@@ -1,4 +1,4 @@
-//! Files to ordered, resumable host batches: formats, decode, canvas, sampler, ring. No libtorch, no device.
+//! Files to ordered, resumable host batches: formats, decode, canvas, cache, sampler, ring. No libtorch, no device.
 //!
 //! The way of a sample: a [`Source`] names and reads its files, [`decode::Picture`] turns their bytes into pixels, a [`canvas::Placement`] says where those pixels lie on the canvas, and the [`Loader`]'s workers write
 //! them straight into a slot of a pre-allocated slab. Batches come out in an order that is a pure function of
@@ -6,11 +6,13 @@
 //!
 //! - [`DataConfig`]: the `data:` part of a plan, and its checks.
 //! - [`source`]: where samples come from: one file for each format, and subsets and repeats of them.
+//! - [`cache`]: samples kept from epoch to epoch, in memory or on disk.
 //! - [`points`]: where a point lies.
 //! - [`Loader`]: training batches. [`EvalLoader`]: single samples with their native targets.
 //! - [`yardstick`]: what the decoders alone can do, to measure loaders against.
 
 mod assembly;
+pub mod cache;
 pub mod canvas;
 pub mod config;
 mod crew;
@@ -35,6 +37,7 @@ pub mod stats;
 pub mod workers;
 pub mod yardstick;
 
+pub use cache::{Cache, CacheMode, CacheStats, CacheWarning};
 pub use config::{CanvasSize, ConfigError, DataConfig, Resize, Workers};
 pub use decode::DecodeLimits;
 pub use error::DataError;

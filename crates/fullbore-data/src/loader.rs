@@ -8,6 +8,7 @@ use fullbore_types::{Classes, Frame, Position, SampleId, Size};
 
 use crate::DataError;
 use crate::assembly::{Assembly, Cursor, Next, Worker};
+use crate::cache::{Cache, Recipe};
 use crate::config::Resize;
 use crate::crew::Crew;
 use crate::decode::DecodeLimits;
@@ -57,6 +58,8 @@ pub struct LoaderConfig {
     pub limits: DecodeLimits,
     /// What happens with bad samples.
     pub faults: FaultPolicy,
+    /// Where samples are kept from epoch to epoch. Batches are the same with and without.
+    pub cache: Option<Arc<Cache>>,
     /// Code that the caller lends.
     pub hooks: Hooks,
 }
@@ -80,6 +83,7 @@ impl LoaderConfig {
             max_ring_bytes: usize::MAX,
             limits: DecodeLimits::default(),
             faults: FaultPolicy::default(),
+            cache: None,
             hooks: Hooks::default(),
         }
     }
@@ -150,7 +154,10 @@ impl Loader {
     /// When `channels` is neither 1 nor 3 or a side of `size` is zero.
     pub fn start(source: Arc<dyn Source>, config: LoaderConfig, from: Position) -> Result<Self, DataError> {
         let plan = EpochPlan::new(shape(&*source, &config, from)?, config.seed, from.epoch);
-        let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        let LoaderConfig { size, resize, channels, classes, .. } = &config;
+        let recipe = || Recipe::training(*resize, *size, *channels, classes.as_ref());
+        let reader = SampleReader::new(*channels, classes.as_ref(), config.limits)
+            .with_shelf(config.cache.as_ref().and_then(|cache| cache.shelf(recipe())));
         reader.check(&*source)?;
         let ring = Ring::new(config.layout(), config.slabs()?, config.hooks.pin.as_deref())?;
         if let (Some(reason), Some(bytes)) = (ring.pin_error(), config.ring_bytes()) {
@@ -192,7 +199,7 @@ impl Loader {
 
     /// What has been done so far.
     pub fn stats(&self) -> LoaderStats {
-        self.assembly.intake.counters.snapshot()
+        self.assembly.intake.stats()
     }
 
     /// Decoding threads at work.

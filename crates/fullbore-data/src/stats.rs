@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cache::{CacheCounters, CacheStats};
+
 /// What the loader has done so far. Times are summed over its threads, so a stage may show more time than has
 /// passed. A wait is counted when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct LoaderStats {
     /// Finished batches that waited behind the one delivered, summed over deliveries; see
     /// [`queue_depth`](Self::queue_depth).
     pub ready_behind: u64,
+    /// What the cache does for it.
+    pub cache: CacheStats,
 }
 
 impl LoaderStats {
@@ -60,6 +64,7 @@ impl LoaderStats {
             wait_for_batch: self.wait_for_batch - earlier.wait_for_batch,
             batches: self.batches - earlier.batches,
             ready_behind: self.ready_behind - earlier.ready_behind,
+            cache: self.cache.since(&earlier.cache),
         }
     }
 }
@@ -78,6 +83,7 @@ pub(crate) struct Counters {
     pub(crate) wait_for_batch: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) ready_behind: AtomicU64,
+    pub(crate) cache: CacheCounters,
 }
 
 impl Counters {
@@ -96,6 +102,7 @@ impl Counters {
             wait_for_batch: time(&self.wait_for_batch),
             batches: count(&self.batches),
             ready_behind: count(&self.ready_behind),
+            cache: self.cache.snapshot(),
         }
     }
 }

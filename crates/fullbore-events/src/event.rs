@@ -146,6 +146,15 @@ pub enum Event {
         /// That batch within the epoch.
         batch: u64,
     },
+    /// Where decoded samples are kept from epoch to epoch.
+    CacheDecided {
+        /// `off`, `ram` or `disk`.
+        mode: String,
+        /// Most bytes that it may take.
+        bytes: u64,
+        /// Why, in words.
+        reason: String,
+    },
     /// The number of decoding threads was adjusted to what was measured.
     WorkersChanged {
         /// Threads before.
@@ -357,6 +366,7 @@ mod tests {
                 epoch: 1,
                 batch: 2,
             },
+            Event::CacheDecided { mode: "ram".into(), bytes: 7, reason: "all fits".into() },
             Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() },
             Event::Warning { message: "w\n\"".into() },
             Event::RunFinished {

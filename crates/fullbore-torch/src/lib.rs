@@ -18,6 +18,7 @@ mod error;
 mod ffi;
 mod functional;
 mod guards;
+mod host_memory;
 mod list;
 mod ops;
 mod process;
@@ -28,6 +29,7 @@ pub use cuda::{CudaDevice, CudaState, PinnedHost};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};
 pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
+pub use host_memory::HostMemory;
 pub use list::{AdamWStep, TensorList, adamw_step};
 pub use process::{
     Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
-    DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
+    Cache, DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers,
+    auto_workers,
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
@@ -148,6 +149,10 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
         workers,
         most_workers: most_workers(plan),
         prefetch: plan.data.prefetch,
+        max_ring_bytes: plan
+            .data
+            .cache_bytes
+            .map_or(usize::MAX, |bytes| bytes.try_into().unwrap_or(usize::MAX)),
         faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
         ..LoaderConfig::new(plan.batch.size, canvas(plan), Some(plan.data.classes()))
     }
@@ -161,12 +166,14 @@ fn most_workers(plan: &Plan) -> Option<usize> {
     adjusts.then(|| fullbore_data::most_workers(cores(), on_cpu))
 }
 
-/// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at.
+/// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at; `cache`
+/// keeps the samples for the next pass.
 pub fn eval_loader(
     plan: &Plan,
     source: Arc<dyn Source>,
     workers: usize,
     keep_native: bool,
+    cache: Option<Arc<Cache>>,
 ) -> Result<EvalLoader, TrainError> {
     let config = EvalConfig {
         size: canvas(plan),
@@ -179,6 +186,7 @@ pub fn eval_loader(
         prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
         limits: DecodeLimits::default(),
         read_timeout: plan.data.fault_policy().read_timeout,
+        cache,
     };
     Ok(EvalLoader::start(source, config)?)
 }

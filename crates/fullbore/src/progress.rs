@@ -192,6 +192,7 @@ impl<W: Write + Send> Sink for Progress<W> {
                     replaced_by.as_ref().map_or(String::new(), |by| format!("; `{by}` takes its place"));
                 self.line(&format!("warning: bad sample `{name}`: {reason}{instead}"));
             }
+            Event::CacheDecided { reason, .. } => self.line(reason),
             Event::WorkersChanged { from, to, reason } => {
                 self.line(&format!("loader workers {from} -> {to}: {reason}"));
             }
@@ -434,6 +435,7 @@ saved best at step 11: runs/a/best
                     batch: 2,
                 },
             ),
+            (0.0, Event::CacheDecided { mode: "ram".into(), bytes: 7, reason: "cache in memory".into() }),
             (0.0, Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() }),
             (0.0, finish(RunStatus::Completed, None)),
             (0.0, finish(RunStatus::Failed, Some("the disk is full"))),
@@ -443,6 +445,7 @@ micro-batch 8 -> 4 after step 3: memory ran out
 out of memory in the backward pass with micro-batch 8 after step 3: 2 GiB
 warning: loss is not finite after step 3
 warning: bad sample `a`: images/a.jpg is truncated; `b` takes its place
+cache in memory
 loader workers 2 -> 3: the run waited
 completed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12
 failed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12; the disk is full

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use fullbore_types::SampleId;
 
-use super::{About, Part, Source, SourceError, Target, TargetKind};
+use super::{About, Origin, Part, Source, SourceError, Target, TargetKind};
 use crate::order::Shuffle;
 
 /// Samples of another source, numbered anew from 0: some of them, or each several times.
@@ -97,6 +97,10 @@ impl Source for Renumbered {
 
     fn file(&self, id: SampleId, part: Part) -> PathBuf {
         self.source.file(self.outer(id), part)
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        self.source.origin(self.outer(id), part)
     }
 
     fn read(&self, id: SampleId, part: Part, max: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
