@@ -1,8 +1,9 @@
 //! Files to ordered, resumable host batches: formats, decode, canvas, cache, sampler, ring. No libtorch, no device.
 //!
-//! The way of a sample: a [`Source`] names and reads its files, [`decode::Picture`] turns their bytes into pixels, a [`canvas::Placement`] says where those pixels lie on the canvas, and the [`Loader`]'s workers write
-//! them straight into a slot of a pre-allocated slab. Batches come out in an order that is a pure function of
-//! (seed, epoch), whatever the number of workers, so a run can be resumed at any [`fullbore_types::Position`].
+//! The way of a sample: a [`Source`] names and reads its files, [`decode::Picture`] turns their bytes into pixels, a
+//! [`canvas::Placement`] says where those pixels lie on the canvas, and the [`Loader`]'s workers write them straight
+//! into a slot of a pre-allocated slab. Batches come out in an order that is a pure function of (seed, epoch),
+//! whatever the number of workers, so a run can be resumed at any [`fullbore_types::Position`].
 //!
 //! - [`DataConfig`]: the `data:` part of a plan, and its checks.
 //! - [`source`]: where samples come from: one file for each format, and subsets and repeats of them.

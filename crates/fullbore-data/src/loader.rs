@@ -148,7 +148,8 @@ impl Loader {
     /// epoch's first one.
     ///
     /// # Errors
-    /// When no batch could ever come, masks are wanted where there are none, the position is not in this data set, or memory or threads are lacking.
+    /// When no batch could ever come, masks are wanted where there are none, the position is not in this data set, or
+    /// memory or threads are lacking.
     ///
     /// # Panics
     /// When `channels` is neither 1 nor 3 or a side of `size` is zero.

@@ -1,9 +1,9 @@
 //! A bounded ring of slabs in one pre-allocated, page-aligned arena.
 //!
-//! A [`Slab`] is the memory of one batch: B images, then (on a new page) B masks where the batch has any. It is owned by one holder at a
-//! time and goes back to the ring when dropped. To be filled by several threads at once it is taken apart into
-//! [`Slot`]s, one per sample, and put together again when all of them are back. Ownership carries the proof
-//! that no two threads ever see the same bytes, so the unsafe code stays in this file.
+//! A [`Slab`] is the memory of one batch: B images, then (on a new page) B masks where the batch has any. It is owned
+//! by one holder at a time and goes back to the ring when dropped. To be filled by several threads at once it is
+//! taken apart into [`Slot`]s, one per sample, and put together again when all of them are back. Ownership carries
+//! the proof that no two threads ever see the same bytes, so the unsafe code stays in this file.
 
 mod free_list;
 /// The locks of the free list.

@@ -159,6 +159,10 @@ mod tests {
             id.0.to_string().into()
         }
 
+        fn shuffle(&self) -> Shuffle {
+            Shuffle::Windows { block: 10, window: 4 }
+        }
+
         fn image_number(&self, id: SampleId) -> u32 {
             id.0 / self.1
         }
@@ -190,7 +194,10 @@ mod tests {
     fn repeats_number_the_instances_of_a_sample_in_a_row() {
         let repeat = Renumbered::repeat(Arc::new(Numbers(2, 1)), 3).unwrap();
         assert_eq!(names(&repeat), [0, 0, 0, 1, 1, 1]);
-        assert_eq!(names(&Renumbered::subset(Arc::new(repeat), vec![5, 0])), [1, 0]);
+        let blocks = Shuffle::Windows { block: 30, window: 4 };
+        assert_eq!(repeat.shuffle(), blocks);
+        let subset = Renumbered::subset(Arc::new(repeat), vec![5, 0]);
+        assert_eq!((names(&subset), subset.shuffle()), (vec![1, 0], blocks));
         assert!(matches!(
             Renumbered::repeat(Arc::new(Numbers(1 << 31, 1)), 2),
             Err(SourceError::TooMany { n: 4_294_967_296 })
