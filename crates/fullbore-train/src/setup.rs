@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
-    Cache, DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers,
-    auto_workers,
+    Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
@@ -153,6 +152,7 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
             .data
             .cache_bytes
             .map_or(usize::MAX, |bytes| bytes.try_into().unwrap_or(usize::MAX)),
+        limits: plan.data.decode_limits(),
         faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
         ..LoaderConfig::new(plan.batch.size, canvas(plan), Some(plan.data.classes()))
     }
@@ -184,7 +184,7 @@ pub fn eval_loader(
         keep_native,
         workers,
         prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
-        limits: DecodeLimits::default(),
+        limits: plan.data.decode_limits(),
         read_timeout: plan.data.fault_policy().read_timeout,
         cache,
     };

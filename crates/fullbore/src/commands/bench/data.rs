@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fullbore_data::yardstick::{RawRate, raw_decode};
-use fullbore_data::{DecodeLimits, Loader, LoaderConfig, LoaderStats};
+use fullbore_data::{Loader, LoaderConfig, LoaderStats};
 use fullbore_train::TrainError;
 use fullbore_train::caching::Caching;
 use fullbore_train::setup::{self, DataSets};
@@ -69,8 +69,7 @@ pub(super) fn run(args: DataArgs) -> Result<i32, CommandError> {
     let mut best: Option<(Pass, RawRate)> = None;
     for _ in 0..args.passes {
         let pass = load(&data, &config, duration)?;
-        let limits = DecodeLimits::default();
-        let raw = raw_decode(&*data.train, workers, plan.data.channels, limits, duration)
+        let raw = raw_decode(&*data.train, workers, plan.data.channels, plan.data.decode_limits(), duration)
             .map_err(TrainError::from)?;
         best = Some(match best {
             None => (pass, raw),
