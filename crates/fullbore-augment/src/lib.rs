@@ -9,7 +9,9 @@
 //! twin applies the same numbers to a batch. Knows neither libtorch nor where samples come from.
 
 mod config;
+pub mod cpu;
 mod draw;
+mod elastic;
 pub mod params;
 mod policy;
 mod stage;

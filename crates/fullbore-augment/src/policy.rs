@@ -6,8 +6,10 @@ use crate::config::{AugmentConfig, Border, Preset};
 use crate::params::MAX_ERASE;
 use crate::stage::{Op, Stage};
 
-/// Smallest and largest factor on a length, and exponent.
+/// Smallest and largest factor on a length.
 const FACTORS: [f64; 2] = [0.1, 10.0];
+/// Smallest and largest exponent: beyond, dark or bright pixels all become one.
+const EXPONENTS: [f64; 2] = [0.2, 5.0];
 /// Probability of an operation that the preset leaves off and whose other keys are set.
 const P_WHEN_SET: f64 = 0.5;
 /// Largest displacement as a share of a cell: below a sixth the smooth displacement cannot fold, so points have one place.
@@ -124,7 +126,7 @@ impl AugmentConfig {
         lay(&mut stage.contrast, "contrast", self.contrast.p, "range", self.contrast.range, colour)?;
         lay(&mut stage.saturation, "saturation", self.saturation.p, "range", self.saturation.range, colour)?;
         lay(&mut stage.hue, "hue", self.hue.p, "degrees", self.hue.degrees, turn)?;
-        lay(&mut stage.gamma, "gamma", self.gamma.p, "range", self.gamma.range, FACTORS)?;
+        lay(&mut stage.gamma, "gamma", self.gamma.p, "range", self.gamma.range, EXPONENTS)?;
         lay(&mut stage.noise, "noise", self.noise.p, "std", self.noise.std, [0.0, 1.0])?;
         lay(&mut stage.blur, "blur", self.blur.p, "sigma", self.blur.sigma, [0.0, MAX_SIGMA])?;
 
