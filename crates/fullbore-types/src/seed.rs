@@ -14,6 +14,8 @@ pub enum Purpose {
     Crop = 2,
     /// Which sample takes the place of one that cannot be loaded.
     Substitute = 3,
+    /// How a training sample is augmented.
+    Augment = 4,
     /// What a synthetic image shows beneath its mark, and how it is photographed and stored.
     SynthScene = 16,
     /// The mark laid over a synthetic image.
@@ -60,6 +62,11 @@ impl KeyedRng {
         ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
     }
 
+    /// Uniform number in `[0, 1)`, a multiple of 2^-53.
+    pub fn unit(&mut self) -> f64 {
+        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// Shuffles in place (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
@@ -91,6 +98,15 @@ mod tests {
         let mut order: Vec<u32> = (0..8).collect();
         rng.shuffle(&mut order);
         assert_eq!(order, GOLDEN_ORDER);
+    }
+
+    #[test]
+    fn unit_draws_fill_the_interval_evenly() {
+        let mut rng = key(1, 1).rng(Purpose::Augment);
+        let draws: Vec<f64> = (0..4000).map(|_| rng.unit()).collect();
+        assert!(draws.iter().all(|u| (0.0..1.0).contains(u)));
+        let mean = draws.iter().sum::<f64>() / 4000.0;
+        assert!((mean - 0.5).abs() < 0.02, "{mean}");
     }
 
     const GOLDEN_ORDER: [u32; 8] = [4, 6, 2, 1, 0, 3, 5, 7];
