@@ -17,6 +17,7 @@ use crate::points::Point;
 use crate::regions::DrawScratch;
 use crate::resample::{self, ResampleScratch};
 use crate::source::{Part, Source, SourceError, Target, TargetKind};
+use crate::stage::StageWorker;
 use crate::stats::{Counters, timed};
 
 /// What a worker keeps from sample to sample, so that steady work allocates only within decoders.
@@ -34,9 +35,57 @@ pub(crate) struct Scratch {
     decode: DecodeScratch,
     draw: DrawScratch,
     resample: ResampleScratch,
+    /// Points of the sample, and what is known of each.
+    places: Vec<[f32; 2]>,
+    visibility: Vec<u8>,
+    /// The stage's worker, from the first sample on.
+    stage: Option<Box<dyn StageWorker>>,
+    canvas: CanvasScratch,
+}
+
+/// Where a sample lies before its stage.
+#[derive(Default)]
+pub(crate) struct CanvasScratch {
+    pub(crate) image: Vec<u8>,
+    pub(crate) mask: Vec<u8>,
 }
 
 impl Scratch {
+    /// Puts the points of a sample, in pixels of its source, on its canvas.
+    pub(crate) fn place_points(&mut self, points: &[Point], frame: &Frame, canvas: Size) {
+        self.places.clear();
+        self.visibility.clear();
+        for point in points {
+            let Point { x, y, visibility } = point.on_canvas(frame, canvas);
+            self.places.push([x, y]);
+            self.visibility.push(visibility as u8);
+        }
+    }
+
+    /// The points placed last.
+    pub(crate) fn points(&self) -> (&[[f32; 2]], &[u8]) {
+        (&self.places, &self.visibility)
+    }
+
+    /// The same, to be moved.
+    pub(crate) fn points_mut(&mut self) -> (&mut [[f32; 2]], &mut [u8]) {
+        (&mut self.places, &mut self.visibility)
+    }
+
+    /// The stage's worker and the canvas before it, to be given back by [`take_back`](Self::take_back): the rest of
+    /// the scratch is needed beside them.
+    pub(crate) fn lend_stage(
+        &mut self,
+        worker: impl FnOnce() -> Box<dyn StageWorker>,
+    ) -> (Box<dyn StageWorker>, CanvasScratch) {
+        (self.stage.take().unwrap_or_else(worker), std::mem::take(&mut self.canvas))
+    }
+
+    pub(crate) fn take_back(&mut self, worker: Box<dyn StageWorker>, canvas: CanvasScratch) {
+        self.stage = Some(worker);
+        self.canvas = canvas;
+    }
+
     /// The image last decoded, at its own size. Only there when it had to be placed on a canvas of another kind.
     pub(crate) fn take_image(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.image)
@@ -149,7 +198,7 @@ impl SampleReader {
         place: impl FnOnce(Size) -> Placement,
         out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
     ) -> Result<(Placement, Frame), DataError> {
-        let Scratch { image_file, mask_file, image, mask, key, found, cached, decode, draw, resample } =
+        let Scratch { image_file, mask_file, image, mask, key, found, cached, decode, draw, resample, .. } =
             scratch;
         let about = source.about(id);
         let place = |size| match about.window.and_then(|window| window.within(size)) {

@@ -24,6 +24,9 @@ pub struct LoaderStats {
     /// Time in copying, padding and translating mask values. Should be far below decode; high: the canvas is large
     /// and its files are tiny.
     pub pack: Duration,
+    /// Time in the stage between canvas and batch, augmentation. High against decode: move it to the device, or
+    /// choose fewer operations.
+    pub augment: Duration,
     /// Time that one worker waited for a free slab. High: the loader is ahead of the step, all is well. Near
     /// zero: every slab is refilled at once, the step never lets the loader rest.
     pub wait_for_room: Duration,
@@ -59,6 +62,7 @@ impl LoaderStats {
             decode: self.decode - earlier.decode,
             resize: self.resize - earlier.resize,
             pack: self.pack - earlier.pack,
+            augment: self.augment - earlier.augment,
             wait_for_room: self.wait_for_room - earlier.wait_for_room,
             wait_for_work: self.wait_for_work - earlier.wait_for_work,
             wait_for_batch: self.wait_for_batch - earlier.wait_for_batch,
@@ -78,6 +82,7 @@ pub(crate) struct Counters {
     pub(crate) decode: AtomicU64,
     pub(crate) resize: AtomicU64,
     pub(crate) pack: AtomicU64,
+    pub(crate) augment: AtomicU64,
     pub(crate) wait_for_room: AtomicU64,
     pub(crate) wait_for_work: AtomicU64,
     pub(crate) wait_for_batch: AtomicU64,
@@ -97,6 +102,7 @@ impl Counters {
             decode: time(&self.decode),
             resize: time(&self.resize),
             pack: time(&self.pack),
+            augment: time(&self.augment),
             wait_for_room: time(&self.wait_for_room),
             wait_for_work: time(&self.wait_for_work),
             wait_for_batch: time(&self.wait_for_batch),

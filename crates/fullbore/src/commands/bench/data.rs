@@ -143,12 +143,13 @@ fn to_json(pass: &Pass, raw: &RawRate, workers: usize, caching: &Caching) -> ser
 }
 
 /// Seconds by stage, summed over the threads; from the start, the first batch included.
-fn stages(stats: &LoaderStats) -> [(&'static str, f64); 7] {
+fn stages(stats: &LoaderStats) -> [(&'static str, f64); 8] {
     [
         ("read", stats.read),
         ("decode", stats.decode),
         ("resize", stats.resize),
         ("pack", stats.pack),
+        ("augment", stats.augment),
         ("wait_for_room", stats.wait_for_room),
         ("wait_for_work", stats.wait_for_work),
         ("wait_for_batch", stats.wait_for_batch),
