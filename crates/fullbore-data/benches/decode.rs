@@ -105,8 +105,11 @@ fn raw(bencher: Bencher) {
 fn loaded(bencher: Bencher, side: u32) {
     const BATCH: usize = 8;
     let classes = Classes { names: vec!["a".into(), "b".into()], values: vec![0, 255], void_value: None };
-    let config =
-        LoaderConfig { workers: 0, prefetch: 1, ..LoaderConfig::new(BATCH, Size::new(side, side), classes) };
+    let config = LoaderConfig {
+        workers: 0,
+        prefetch: 1,
+        ..LoaderConfig::new(BATCH, Size::new(side, side), Some(classes))
+    };
     let mut loader = Loader::start(same(), config, Position::default()).unwrap();
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| loader.next().unwrap().unwrap());
 }

@@ -22,8 +22,8 @@ use crate::line::{BatchMeta, Finished, Job, Line, OpenBatch};
 use crate::order::EpochPlan;
 use crate::reads::{MAX_STUCK, wait_at_most, wait_for_end};
 use crate::ring::{Ring, Slot};
-use crate::sample::{MaskOut, Scratch, contained};
-use crate::source::Part;
+use crate::sample::{MaskOut, Scratch, contained, points_of};
+use crate::source::{Part, TargetKind};
 
 /// What workers and consumer share.
 pub(crate) struct Assembly {
@@ -59,7 +59,7 @@ enum Arrival {
 
 /// What comes after a wait for the next batch.
 pub(crate) enum Next {
-    Batch(Finished),
+    Batch(Box<Finished>),
     End,
     /// A worker ended outside the loading of a sample.
     Lost,
@@ -100,7 +100,7 @@ impl Assembly {
                 break Next::GivenUp(read.worker);
             }
             if line.front_is_finished() {
-                break line.pop().map_or(Next::End, Next::Batch);
+                break line.pop().map(Box::new).map_or(Next::End, Next::Batch);
             }
             if line.lost {
                 break Next::Lost;
@@ -132,7 +132,7 @@ impl Assembly {
                 self.settle(&job, slot, read, scratch);
             }
         }
-        let next = self.line().pop().map_or(Next::End, Next::Batch);
+        let next = self.line().pop().map(Box::new).map_or(Next::End, Next::Batch);
         self.count(&next, start);
         next
     }
@@ -233,7 +233,8 @@ impl Assembly {
         add_since(&self.intake.counters.wait_for_room, start);
         let meta = cursor.take()?;
         drop(cursor);
-        Some(OpenBatch::new(meta, slab))
+        let k = if let TargetKind::Points { k } = self.intake.source.kind() { k } else { 0 };
+        Some(OpenBatch::new(meta, slab, k))
     }
 
     /// A worker comes back from reading.
@@ -259,13 +260,14 @@ impl Assembly {
                 let (image, mask) = slot.parts();
                 let place = |size| Placement::training(self.resize, size, self.canvas, key);
                 let out = |_: &Placement| (image, MaskOut::Canvas(mask));
-                reader.decode(source, id, scratch, counters, place, out)
+                let (_, frame) = reader.decode(source, id, scratch, counters, place, out)?;
+                Ok((frame, points_of(source, id)))
             })
         });
         match loaded {
-            Ok(placement) => {
+            Ok((frame, points)) => {
                 let mut line = self.line();
-                line.done(job, slot, placement.frame());
+                line.done(job, slot, frame, points, self.canvas);
                 self.tell_of_progress(&line);
             }
             Err(error) => {

@@ -15,6 +15,16 @@ pub struct Rect {
     pub size: Size,
 }
 
+impl Rect {
+    /// The part of this rectangle that lies within an image of `size`; `None` when there is none.
+    pub fn within(self, size: Size) -> Option<Rect> {
+        let end = |start: u32, length: u32, side: u32| start.saturating_add(length).min(side);
+        let width = end(self.x, self.size.width, size.width).checked_sub(self.x)?;
+        let height = end(self.y, self.size.height, size.height).checked_sub(self.y)?;
+        (width > 0 && height > 0).then_some(Rect { size: Size::new(width, height), ..self })
+    }
+}
+
 /// Which part of the source goes where on the canvas. The part is resampled when the two sizes differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -53,6 +63,12 @@ impl Placement {
                 Placement { source, window: whole(source), canvas, target: whole(source) }
             }
         }
+    }
+
+    /// The same placement where its source is only a part of a larger image.
+    pub fn of_part(self, part: Rect, image: Size) -> Self {
+        let window = Rect { x: self.window.x + part.x, y: self.window.y + part.y, ..self.window };
+        Placement { source: image, window, ..self }
     }
 
     /// True when the canvas is the source image, pixel for pixel.
@@ -172,6 +188,18 @@ mod tests {
         assert!(p.is_identity());
     }
 
+    #[test]
+    fn rectangles_are_cut_to_the_image() {
+        let rect = |x, y, w, h| Rect { x, y, size: Size::new(w, h) };
+        let size = Size::new(10, 8);
+        assert_eq!(rect(2, 3, 4, 5).within(size), Some(rect(2, 3, 4, 5)));
+        assert_eq!(rect(2, 3, 90, u32::MAX).within(size), Some(rect(2, 3, 8, 5)));
+        assert_eq!(
+            [rect(10, 0, 1, 1), rect(0, 9, 1, 1), rect(0, 0, 0, 3)].map(|r| r.within(size)),
+            [None; 3]
+        );
+    }
+
     proptest! {
         #[test]
         fn every_placement_stays_inside_and_maps_edges_to_edges(
@@ -181,8 +209,11 @@ mod tests {
         ) {
             let (source, canvas) = (Size::new(source.0, source.1), Size::new(canvas.0, canvas.1));
             for resize in [Resize::Stretch, Resize::Letterbox, Resize::Crop] {
+                let part = Rect { x: 7, y: 300, size: source };
+                let image = Size::new(source.width + 9, source.height + 300);
                 for p in [
                     Placement::training(resize, source, canvas, key(0, sample)),
+                    Placement::training(resize, source, canvas, key(0, sample)).of_part(part, image),
                     Placement::evaluation(resize, source, canvas, 16),
                 ] {
                     for (rect, outer) in [(p.window, p.source), (p.target, p.canvas)] {

@@ -12,6 +12,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::faults::FaultPolicy;
+use crate::source::Format;
 
 /// Longest side of a canvas in pixels.
 pub const MAX_SIDE: u32 = 16_384;
@@ -29,12 +30,15 @@ pub const READ_TIMEOUT_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder with `images/` and `masks/`, or a CSV list of image,mask. Required; `None` until the user sets it.
+    /// The data set, in any format of [`Format`]. Required; `None` until the user sets it.
     pub train: Option<PathBuf>,
     /// The same for validation; `None` holds out every [`holdout`](Self::holdout)-th sample of `train`.
     pub val: Option<PathBuf>,
-    /// Every n-th sorted sample validates: the first, the n+1st, and so on.
+    /// Every n-th sorted image validates: the first, the n+1st, and so on.
     pub holdout: u32,
+    /// How [`train`](Self::train) and [`val`](Self::val) are laid out.
+    #[serde(default)]
+    pub format: Format,
     /// Size of the canvas that batches are made of.
     pub size: CanvasSize,
     /// How an image comes onto the canvas.
@@ -349,7 +353,9 @@ pub enum ConfigError {
     #[error("data.train is required")]
     #[diagnostic(
         code(config::data::train),
-        help("give a folder with images/ and masks/, or a CSV list: --set data.train=path/to/folder")
+        help(
+            "give a folder with images/ and masks/, or what else data.format knows: --set data.train=path/to/folder"
+        )
     )]
     TrainMissing,
     /// A value outside what the key allows.
@@ -376,7 +382,7 @@ mod tests {
 
     fn good() -> DataConfig {
         serde_json::from_value(json!({
-            "train": "set", "val": null, "holdout": 5, "size": 256, "resize": "stretch",
+            "train": "set", "val": null, "holdout": 5, "format": "auto", "size": 256, "resize": "stretch",
             "crops_per_image": 1, "channels": 3, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
             "classes": {"zebra": 0, "apple": 255}, "void": null, "workers": "auto", "prefetch": 4,
             "drop_last": true

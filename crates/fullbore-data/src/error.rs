@@ -49,6 +49,13 @@ pub enum DataError {
         /// Samples in the source.
         n_samples: usize,
     },
+    /// Masks were asked for where there are none.
+    #[error("the samples hold {found}, and masks are asked for")]
+    #[diagnostic(code(data::source::no_masks), help("give data with masks, or use a model for {found}"))]
+    NoMasks {
+        /// What they hold instead.
+        found: &'static str,
+    },
     /// A source without samples.
     #[error("there are no samples to load")]
     #[diagnostic(code(data::source::none), help("check data.train, data.val and data.holdout"))]

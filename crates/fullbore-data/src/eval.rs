@@ -13,8 +13,9 @@ use crate::config::Resize;
 use crate::crew::Crew;
 use crate::decode::DecodeLimits;
 use crate::intake::Intake;
+use crate::points::Point;
 use crate::reads::{MAX_STUCK, Reads, wait_at_most, wait_for_end};
-use crate::sample::{MaskOut, SampleReader, Scratch, contained};
+use crate::sample::{MaskOut, SampleReader, Scratch, contained, points_of};
 use crate::source::{Part, Source, SourceError};
 use crate::stats::{Counters, LoaderStats};
 
@@ -61,6 +62,9 @@ pub struct EvalSample {
     /// Class indices at the size of the source image, u8 `[height, width]`; `IGNORE_INDEX` where not labelled.
     /// Empty without [`EvalConfig::classes`].
     pub mask: Vec<u8>,
+    /// Points in pixels of the source image; [`Point::on_canvas`] takes them to the canvas. Empty where the source has
+    /// none.
+    pub points: Vec<Point>,
     /// The image at its own size, upright, u8 `[height, width, channels]`. Empty without
     /// [`EvalConfig::keep_native`].
     pub native: Vec<u8>,
@@ -103,7 +107,7 @@ impl EvalLoader {
     /// Starts the workers.
     ///
     /// # Errors
-    /// When the source has more samples than ids, or threads are lacking.
+    /// When masks are wanted where there are none, the source has more samples than ids, or threads are lacking.
     ///
     /// # Panics
     /// When `channels` is neither 1 nor 3, or a side of `size` or `pad_multiple` is zero.
@@ -112,6 +116,7 @@ impl EvalLoader {
         let n_samples =
             u32::try_from(source.len()).map_err(|_| SourceError::TooMany { n: source.len() as u64 })?;
         let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        reader.check(&*source)?;
         let (workers, reads) = (config.workers, Reads::new(config.read_timeout));
         let shared = Arc::new(Shared {
             intake: Arc::new(Intake { source, reader, counters: Counters::default() }),
@@ -216,7 +221,7 @@ impl Shared {
         contained(source, id, scratch, |scratch| {
             let (mut image, mut mask) = (Vec::new(), Vec::new());
             let with_mask = self.config.classes.is_some();
-            let placement = reader.decode(
+            let (placement, frame) = reader.decode(
                 source,
                 id,
                 scratch,
@@ -234,7 +239,8 @@ impl Shared {
             };
             let name = source.name(id);
             let Placement { canvas, target, .. } = placement;
-            Ok(EvalSample { id, name, image, canvas, frame: placement.frame(), valid: target, mask, native })
+            let points = points_of(source, id).to_vec();
+            Ok(EvalSample { id, name, image, canvas, frame, valid: target, mask, points, native })
         })
     }
 

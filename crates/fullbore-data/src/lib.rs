@@ -1,13 +1,13 @@
 //! Files to ordered, resumable host batches: formats, decode, canvas, sampler, ring. No libtorch, no device.
 //!
-//! The way of a sample: a [`Source`] names and reads its two files, [`decode::Picture`] turns their bytes into
-//! pixels, a [`canvas::Placement`] says where those pixels lie on the canvas, and the [`Loader`]'s workers write
+//! The way of a sample: a [`Source`] names and reads its files, [`decode::Picture`] turns their bytes into pixels, a [`canvas::Placement`] says where those pixels lie on the canvas, and the [`Loader`]'s workers write
 //! them straight into a slot of a pre-allocated slab. Batches come out in an order that is a pure function of
 //! (seed, epoch), whatever the number of workers, so a run can be resumed at any [`fullbore_types::Position`].
 //!
 //! - [`DataConfig`]: the `data:` part of a plan, and its checks.
-//! - [`source`]: where samples come from: folders of pairs, a list file, subsets and repeats of these.
-//! - [`Loader`]: training batches. [`EvalLoader`]: single samples with their native masks.
+//! - [`source`]: where samples come from: one file for each format, and subsets and repeats of them.
+//! - [`points`]: where a point lies.
+//! - [`Loader`]: training batches. [`EvalLoader`]: single samples with their native targets.
 //! - [`yardstick`]: what the decoders alone can do, to measure loaders against.
 
 mod assembly;
@@ -24,7 +24,9 @@ pub mod loader;
 pub mod mask;
 pub mod notice;
 pub mod order;
+pub mod points;
 mod reads;
+mod regions;
 mod resample;
 pub mod ring;
 mod sample;
@@ -41,7 +43,9 @@ pub use faults::{BadSample, FaultPolicy};
 pub use loader::{HostBatch, Loader, LoaderConfig};
 pub use notice::{Hooks, Notice, Notify};
 pub use order::{EpochPlan, EpochShape, Shard, Shuffle};
+pub use points::{Point, Visibility};
+pub use regions::Regions;
 pub use ring::{PinHost, PixelLayout};
-pub use source::{Part, Source, SourceError};
+pub use source::{About, Format, Part, Source, SourceError, Target, TargetKind};
 pub use stats::LoaderStats;
 pub use workers::{WhyWorkers, WorkerChange, auto_workers, most_workers};

@@ -10,6 +10,7 @@ use fullbore_types::{Affine, Frame, Position, SampleId, Size};
 use crate::DataError;
 use crate::faults::{Encounter, Fault, Names};
 use crate::order::substitute;
+use crate::points::{BatchPoints, Point};
 use crate::reads::Reads;
 use crate::ring::{Slab, SlabInParts, Slot};
 
@@ -59,6 +60,7 @@ pub(crate) struct OpenBatch {
     /// Substitutes that nobody has claimed yet.
     retries: Vec<Attempt>,
     frames: Vec<Frame>,
+    points: BatchPoints,
     unfinished: usize,
     encounters: Vec<Encounter>,
     /// (slot, fault) of every encounter.
@@ -101,6 +103,7 @@ impl Job {
 pub(crate) struct Finished {
     pub(crate) meta: BatchMeta,
     pub(crate) frames: Vec<Frame>,
+    pub(crate) points: BatchPoints,
     /// By slot, then attempt.
     pub(crate) encounters: Vec<Encounter>,
     /// The slab, or the slot that stays empty and why.
@@ -116,7 +119,8 @@ const NO_FRAME: Frame = Frame {
 };
 
 impl OpenBatch {
-    pub(crate) fn new(meta: BatchMeta, slab: Slab) -> Self {
+    /// `k` points belong to each sample.
+    pub(crate) fn new(meta: BatchMeta, slab: Slab, k: usize) -> Self {
         let n = meta.ids.len();
         let (slab, slots) = slab.into_slots(n);
         OpenBatch {
@@ -126,6 +130,7 @@ impl OpenBatch {
             claimed: 0,
             retries: Vec::new(),
             frames: vec![NO_FRAME; n],
+            points: BatchPoints::not_labelled(n, k),
             unfinished: n,
             encounters: Vec::new(),
             met: HashSet::new(),
@@ -187,13 +192,14 @@ impl Line {
         self.batch(job)?.slots[job.attempt.slot].take()
     }
 
-    /// Notes that a sample lies in its place.
-    pub(crate) fn done(&mut self, job: &Job, slot: Slot, frame: Frame) {
+    /// Notes that a sample lies in its place, and its points, which are in pixels of the source.
+    pub(crate) fn done(&mut self, job: &Job, slot: Slot, frame: Frame, points: &[Point], canvas: Size) {
         // The slab can only be joined once its slots are gone.
         drop(slot);
         let Some(batch) = self.batch(job) else { return };
         batch.meta.ids[job.attempt.slot] = job.id();
         batch.frames[job.attempt.slot] = frame;
+        batch.points.put(job.attempt.slot, points, &frame, canvas);
         batch.unfinished -= 1;
     }
 
@@ -265,7 +271,7 @@ impl Line {
     pub(crate) fn pop(&mut self) -> Option<Finished> {
         let batch = self.batches.pop_front()?;
         self.front += 1;
-        let OpenBatch { meta, slab, slots, frames, mut encounters, failure, .. } = batch;
+        let OpenBatch { meta, slab, slots, frames, points, mut encounters, failure, .. } = batch;
         drop(slots);
         let outcome = match (failure, slab.join()) {
             (Some(failure), _) => Err(failure),
@@ -277,7 +283,7 @@ impl Line {
         }
         encounters.sort_unstable_by_key(|encounter| (encounter.slot, encounter.attempt));
         let ready_behind = self.batches.iter().filter(|batch| batch.unfinished == 0).count();
-        Some(Finished { meta, frames, encounters, outcome, ready_behind })
+        Some(Finished { meta, frames, points, encounters, outcome, ready_behind })
     }
 
     /// Enters a bad sample into its batch and puts its slot back. `None` when nobody waits for that place any more.

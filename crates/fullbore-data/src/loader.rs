@@ -16,6 +16,7 @@ use crate::intake::Intake;
 use crate::line::{Finished, Line, Replacing};
 use crate::notice::{Hooks, Notice};
 use crate::order::{EpochPlan, EpochShape, Shard};
+use crate::points::BatchPoints;
 use crate::ring::{PixelLayout, Ring, RingError, Slab, ring_bytes, slabs_within};
 use crate::sample::{SampleReader, Scratch, names};
 use crate::source::{Part, Source, SourceError};
@@ -33,8 +34,8 @@ pub struct LoaderConfig {
     pub resize: Resize,
     /// 3 (RGB) or 1 (gray).
     pub channels: u8,
-    /// What mask values mean.
-    pub classes: Classes,
+    /// What mask values mean; `None` leaves the masks alone.
+    pub classes: Option<Classes>,
     /// Order, crops and substitutes are pure functions of it.
     pub seed: u64,
     /// Epoch at which the stream ends, itself left out.
@@ -62,7 +63,7 @@ pub struct LoaderConfig {
 
 impl LoaderConfig {
     /// One endless, shuffled, single stream of stretched RGB images, with two workers and without limits on memory.
-    pub fn new(batch_size: usize, size: Size, classes: Classes) -> Self {
+    pub fn new(batch_size: usize, size: Size, classes: Option<Classes>) -> Self {
         LoaderConfig {
             batch_size,
             size,
@@ -90,6 +91,7 @@ impl LoaderConfig {
             height: self.size.height as usize,
             width: self.size.width as usize,
             channels: usize::from(self.channels),
+            masks: self.classes.is_some(),
         }
     }
 
@@ -142,12 +144,14 @@ impl Loader {
     /// epoch's first one.
     ///
     /// # Errors
-    /// When no batch could ever come, the position is not in this data set, or memory or threads are lacking.
+    /// When no batch could ever come, masks are wanted where there are none, the position is not in this data set, or memory or threads are lacking.
     ///
     /// # Panics
     /// When `channels` is neither 1 nor 3 or a side of `size` is zero.
     pub fn start(source: Arc<dyn Source>, config: LoaderConfig, from: Position) -> Result<Self, DataError> {
         let plan = EpochPlan::new(shape(&*source, &config, from)?, config.seed, from.epoch);
+        let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        reader.check(&*source)?;
         let ring = Ring::new(config.layout(), config.slabs()?, config.hooks.pin.as_deref())?;
         if let (Some(reason), Some(bytes)) = (ring.pin_error(), config.ring_bytes()) {
             config.hooks.tell(Notice::NotPinned { bytes, reason: reason.to_owned() });
@@ -167,7 +171,6 @@ impl Loader {
         });
         let line = Line::new(rule, config.faults.read_timeout, remembered.collect());
 
-        let reader = SampleReader::new(config.channels, Some(&config.classes), config.limits);
         let intake = Intake { source, reader, counters: Counters::default() };
         let place = (config.resize, config.size, config.seed);
         let cursor = Cursor { plan, next: from, end_epoch: config.epochs };
@@ -216,7 +219,7 @@ impl Loader {
                 None => self.assembly.next(),
             };
             match next {
-                Next::Batch(finished) => return Ok(Some(finished)),
+                Next::Batch(finished) => return Ok(Some(*finished)),
                 Next::End => return Ok(None),
                 Next::Lost => return Err(DataError::ThreadLost),
                 Next::GivenUp(worker) => {
@@ -229,7 +232,7 @@ impl Loader {
 
     /// Reports a batch's bad samples. The batch, unless there are too many now.
     fn account(&mut self, finished: Finished) -> Result<HostBatch, DataError> {
-        let Finished { meta, frames, encounters, outcome, .. } = finished;
+        let Finished { meta, frames, points, encounters, outcome, .. } = finished;
         let (bad, too_many) = self.ledger.enter(&Account {
             position: meta.position,
             last: meta.next.epoch != meta.position.epoch,
@@ -242,7 +245,7 @@ impl Loader {
             (Err((_, Some(error))), _) | (_, Some(error)) => Err(error),
             (Ok(slab), None) => {
                 let (position, next) = (meta.position, meta.next);
-                Ok(HostBatch { slab, ids: meta.ids, frames, position, next })
+                Ok(HostBatch { slab, ids: meta.ids, frames, points, position, next })
             }
             (Err((_, None)), None) => unreachable!("a place stays empty only for more faults than allowed"),
         }
@@ -355,6 +358,7 @@ pub struct HostBatch {
     slab: Slab,
     ids: Vec<SampleId>,
     frames: Vec<Frame>,
+    points: BatchPoints,
     position: Position,
     next: Position,
 }
@@ -375,9 +379,22 @@ impl HostBatch {
         self.slab.images(self.len())
     }
 
-    /// Masks, u8 `[len, height, width]`, contiguous: class indices, and `IGNORE_INDEX` for void and padding.
+    /// Masks, u8 `[len, height, width]`, contiguous: class indices, and `IGNORE_INDEX` for void and padding. Empty
+    /// without [`LoaderConfig::classes`].
     pub fn masks(&self) -> &[u8] {
         self.slab.masks(self.len())
+    }
+
+    /// Points on the canvas, f32 `[len, k, 2]` (x and y in pixels, (0, 0) the centre of the first), contiguous. Points
+    /// outside of the canvas keep their coordinates. Empty where the source has no points.
+    pub fn points(&self) -> &[f32] {
+        &self.points.xy
+    }
+
+    /// What is known of the points, u8 `[len, k]`: 0 not labelled (and at (0, 0)), 1 hidden or outside of the canvas,
+    /// 2 visible. See [`Visibility`](crate::Visibility).
+    pub fn visibility(&self) -> &[u8] {
+        &self.points.visibility
     }
 
     /// Which samples these are.
@@ -444,7 +461,7 @@ mod tests {
         let classes = Classes { names: vec!["a".into()], values: vec![0], void_value: None };
         let faults = FaultPolicy { max_bad_share: 1.0, ..FaultPolicy::default() };
         let size = Size::new(2, 2);
-        let config = LoaderConfig { workers, faults, epochs: 3, ..LoaderConfig::new(3, size, classes) };
+        let config = LoaderConfig { workers, faults, epochs: 3, ..LoaderConfig::new(3, size, Some(classes)) };
         Loader::start(Arc::new(Tiny(17)), config, Position::default()).unwrap()
     }
 

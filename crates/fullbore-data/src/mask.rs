@@ -88,6 +88,17 @@ impl MaskValues {
 }
 
 impl IndexTable {
+    /// For masks that hold class indices already.
+    pub(crate) const IDENTITY: IndexTable = {
+        let mut table = IndexTable { index: [0; 256], declared: [true; 256] };
+        let mut i = 0;
+        while i < 256 {
+            table.index[i] = i as u8;
+            i += 1;
+        }
+        table
+    };
+
     fn declare(&mut self, value: u8, index: u8) {
         self.index[usize::from(value)] = index;
         self.declared[usize::from(value)] = true;

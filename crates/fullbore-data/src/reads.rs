@@ -132,11 +132,11 @@ mod tests {
         reads.begin(2, "b", Part::Image, at(3));
         assert_eq!(reads.until_overdue(at(4)), Duration::from_secs(6));
         assert_eq!(reads.give_up(at(9)), None);
-        reads.go_on(1, Part::Mask, at(8));
+        reads.go_on(1, Part::Target, at(8));
         assert_eq!(reads.give_up(at(12)), None);
         assert_eq!(reads.give_up(at(30)).unwrap().what, "b");
         let read = reads.give_up(at(30)).unwrap();
-        assert_eq!((read.worker, read.part), (1, Part::Mask));
+        assert_eq!((read.worker, read.part), (1, Part::Target));
         assert_eq!(reads.give_up(at(99)), None);
         assert_eq!(reads.until_overdue(at(99)), LIMIT);
     }
@@ -149,7 +149,7 @@ mod tests {
         assert!(reads.end(2));
         assert!(reads.give_up(Instant::now() + LIMIT).is_some());
         assert_eq!((reads.stuck(), reads.workers()), (1, vec![]));
-        reads.go_on(1, Part::Mask, Instant::now());
+        reads.go_on(1, Part::Target, Instant::now());
         assert!(!reads.end(1));
         assert_eq!(reads.stuck(), 0);
     }

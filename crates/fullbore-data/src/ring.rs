@@ -1,6 +1,6 @@
 //! A bounded ring of slabs in one pre-allocated, page-aligned arena.
 //!
-//! A [`Slab`] is the memory of one batch: B images, then (on a new page) B masks. It is owned by one holder at a
+//! A [`Slab`] is the memory of one batch: B images, then (on a new page) B masks where the batch has any. It is owned by one holder at a
 //! time and goes back to the ring when dropped. To be filled by several threads at once it is taken apart into
 //! [`Slot`]s, one per sample, and put together again when all of them are back. Ownership carries the proof
 //! that no two threads ever see the same bytes, so the unsafe code stays in this file.
@@ -21,7 +21,8 @@ use free_list::FreeList;
 /// Alignment of the arena and of each slab's two parts, as page-locking wants it.
 pub const PAGE_BYTES: usize = 4096;
 
-/// Shape of a full batch: images u8 `[batch, height, width, channels]`, masks u8 `[batch, height, width]`.
+/// Shape of a full batch: images u8 `[batch, height, width, channels]`, and masks u8 `[batch, height, width]` where
+/// it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelLayout {
     /// Samples in a full batch; a ragged batch holds fewer.
@@ -32,31 +33,34 @@ pub struct PixelLayout {
     pub width: usize,
     /// Interleaved channels of an image.
     pub channels: usize,
+    /// Whether there are masks.
+    pub masks: bool,
 }
 
 impl PixelLayout {
     /// Bytes of one image.
     pub fn image_bytes(&self) -> usize {
-        self.mask_bytes() * self.channels
+        self.height * self.width * self.channels
     }
 
-    /// Bytes of one mask.
+    /// Bytes of one mask; 0 without masks.
     pub fn mask_bytes(&self) -> usize {
-        self.height * self.width
+        if self.masks { self.height * self.width } else { 0 }
     }
 
     /// Where the masks begin in a slab, and the length of a slab; `None` when they cannot be counted.
     fn slab(&self) -> Option<(usize, usize)> {
         let pixels = self.height.checked_mul(self.width)?.checked_mul(self.batch)?;
         let masks_at = pixels.checked_mul(self.channels)?.checked_next_multiple_of(PAGE_BYTES)?;
-        let length = masks_at.checked_add(pixels)?.checked_next_multiple_of(PAGE_BYTES)?;
+        let mask_pixels = if self.masks { pixels } else { 0 };
+        let length = masks_at.checked_add(mask_pixels)?.checked_next_multiple_of(PAGE_BYTES)?;
         Some((masks_at, length))
     }
 }
 
 impl fmt::Display for PixelLayout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PixelLayout { batch, height, width, channels } = self;
+        let PixelLayout { batch, height, width, channels, .. } = self;
         write!(f, "{batch} images of {width}x{height} pixels with {channels} channels")
     }
 }
@@ -325,7 +329,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
-    const LAYOUT: PixelLayout = PixelLayout { batch: 3, height: 5, width: 7, channels: 3 };
+    const LAYOUT: PixelLayout = PixelLayout { batch: 3, height: 5, width: 7, channels: 3, masks: true };
 
     #[test]
     fn parts_are_page_aligned_and_the_bytes_add_up() {
@@ -335,6 +339,9 @@ mod tests {
         assert_eq!(slab.masks(3).as_ptr() as usize % PAGE_BYTES, 0);
         assert_eq!((slab.images(2).len(), slab.masks(2).len()), (2 * 105, 2 * 35));
         assert_eq!(ring_bytes(&LAYOUT, 2), Some(2 * 2 * PAGE_BYTES));
+        let without = PixelLayout { masks: false, ..LAYOUT };
+        assert_eq!(ring_bytes(&without, 2), Some(2 * PAGE_BYTES));
+        assert!(Ring::new(without, 1, None).unwrap().acquire().unwrap().masks(3).is_empty());
     }
 
     #[test]
@@ -404,7 +411,7 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_an_error() {
-        let layout = PixelLayout { batch: 1 << 40, height: 16384, width: 16384, channels: 3 };
+        let layout = PixelLayout { batch: 1 << 40, height: 16384, width: 16384, channels: 3, masks: true };
         assert!(Ring::new(layout, 4, None).is_err());
         assert_eq!(ring_bytes(&layout, 4), None);
     }

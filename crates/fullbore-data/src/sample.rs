@@ -5,14 +5,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use fullbore_types::{Classes, SampleId, Size};
+use fullbore_types::{Classes, Frame, SampleId, Size};
 
 use crate::DataError;
 use crate::canvas::Placement;
 use crate::decode::{DecodeLimits, DecodeScratch, Picture, Wanted};
-use crate::mask::{MaskError, MaskValues};
+use crate::mask::{IndexTable, MaskError, MaskValues};
+use crate::points::Point;
+use crate::regions::DrawScratch;
 use crate::resample::{self, ResampleScratch};
-use crate::source::{Part, Source};
+use crate::source::{Part, Source, SourceError, Target, TargetKind};
 use crate::stats::{Counters, timed};
 
 /// What a worker keeps from sample to sample, so that steady work allocates only within decoders.
@@ -23,6 +25,7 @@ pub(crate) struct Scratch {
     image: Vec<u8>,
     mask: Vec<u8>,
     decode: DecodeScratch,
+    draw: DrawScratch,
     resample: ResampleScratch,
 }
 
@@ -60,6 +63,17 @@ impl SampleReader {
         SampleReader { wanted, masks: classes.map(MaskValues::new), limits }
     }
 
+    /// # Errors
+    /// When masks are to be read and `source` has none.
+    pub(crate) fn check(&self, source: &dyn Source) -> Result<(), DataError> {
+        match (&self.masks, source.kind()) {
+            (Some(_), kind @ (TargetKind::None | TargetKind::Points { .. })) => {
+                Err(DataError::NoMasks { found: kind.words() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn channels(&self) -> usize {
         self.wanted.channels()
     }
@@ -74,15 +88,16 @@ impl SampleReader {
         mut at: impl FnMut(Part),
     ) -> Result<(), DataError> {
         let Scratch { image_file, mask_file, .. } = scratch;
+        mask_file.clear();
         timed(&counters.read, || {
             at(Part::Image);
             source.read(id, Part::Image, self.limits.max_bytes, image_file)?;
-            match self.masks {
-                Some(_) => {
-                    at(Part::Mask);
-                    source.read(id, Part::Mask, self.limits.max_bytes, mask_file)
+            match (&self.masks, source.target(id)) {
+                (Some(_), Target::MaskFile) => {
+                    at(Part::Target);
+                    source.read(id, Part::Target, self.limits.max_bytes, mask_file)
                 }
-                None => Ok(()),
+                _ => Ok(()),
             }
         })?;
         let n_bytes = image_file.len() + mask_file.len();
@@ -90,8 +105,9 @@ impl SampleReader {
         Ok(())
     }
 
-    /// Decodes and places the sample that was read last. `place` decides where the image lies once its size is
-    /// known; `out` gives the canvas and the mask's destination for that placement.
+    /// Decodes and places the sample that was read last. `place` decides where the image, or the part of it that
+    /// shows the sample, lies once its size is known; `out` gives the canvas and the mask's destination for that
+    /// placement. Points are not touched: [`points_of`] has them.
     pub(crate) fn decode<'out>(
         &self,
         source: &dyn Source,
@@ -100,14 +116,19 @@ impl SampleReader {
         counters: &Counters,
         place: impl FnOnce(Size) -> Placement,
         out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
-    ) -> Result<Placement, DataError> {
-        let Scratch { image_file, mask_file, image, mask, decode, resample } = scratch;
+    ) -> Result<(Placement, Frame), DataError> {
+        let Scratch { image_file, mask_file, image, mask, decode, draw, resample } = scratch;
         let image_path = source.file(id, Part::Image);
         let image_picture = Picture::open(image_file, &image_path, self.wanted, &self.limits)?;
         let size = image_picture.size();
-        let table = match &self.masks {
-            Some(values) => {
-                let mask_path = source.file(id, Part::Mask);
+        let about = source.about(id);
+        if let Some(stated) = about.size.filter(|stated| *stated != size) {
+            let (annotations, image) = (source.file(id, Part::Target), image_path.clone());
+            return Err(SourceError::StatedSize { annotations, image, stated, size }.into());
+        }
+        let table = match (&self.masks, source.target(id)) {
+            (Some(values), Target::MaskFile) => {
+                let mask_path = source.file(id, Part::Target);
                 let mask_picture = Picture::open(mask_file, &mask_path, Wanted::Mask, &self.limits)?;
                 if mask_picture.size() != size {
                     return Err(DataError::Mask(MaskError::SizeMismatch {
@@ -124,10 +145,20 @@ impl SampleReader {
                 })?;
                 Some(timed(&counters.pack, || values.table_for(mask, size.width, lossy, &mask_path))?)
             }
-            None => None,
+            (Some(_), Target::Regions(regions)) => {
+                timed(&counters.decode, || {
+                    mask.resize(size.area() as usize, 0);
+                    regions.draw(size, mask, draw);
+                });
+                Some(&IndexTable::IDENTITY)
+            }
+            _ => None,
         };
 
-        let placement = place(size);
+        let placement = match about.window.and_then(|window| window.within(size)) {
+            Some(window) => place(window.size).of_part(window, size),
+            None => place(size),
+        };
         let packing = match placement.window.size == placement.target.size {
             true => &counters.pack,
             false => &counters.resize,
@@ -155,7 +186,15 @@ impl SampleReader {
             _ => {}
         });
         counters.samples.fetch_add(1, Ordering::Relaxed);
-        Ok(placement)
+        Ok((placement, Frame { mm_per_px: about.mm_per_px, ..placement.frame() }))
+    }
+}
+
+/// The points of a sample, in pixels of the source. Empty where the source has none.
+pub(crate) fn points_of(source: &dyn Source, id: SampleId) -> &[Point] {
+    match source.target(id) {
+        Target::Points(points) => points,
+        _ => &[],
     }
 }
 

@@ -11,7 +11,7 @@ use fullbore_types::SampleId;
 
 use crate::DataError;
 use crate::decode::{DecodeLimits, DecodeScratch, Picture, Wanted};
-use crate::source::{Part, Source, SourceError};
+use crate::source::{Part, Source, SourceError, Target};
 
 /// Outcome of [`raw_decode`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,12 +111,13 @@ impl RawDecoder {
         }
     }
 
-    /// Reads and decodes the image and the mask of one sample.
+    /// Reads and decodes the image of one sample, and its mask where that is a file.
     ///
     /// # Errors
     /// When either cannot be read or decoded.
     pub fn decode(&mut self, source: &dyn Source, id: SampleId) -> Result<(), DataError> {
-        for (part, wanted) in [(Part::Image, self.wanted), (Part::Mask, Wanted::Mask)] {
+        let mask = matches!(source.target(id), Target::MaskFile).then_some((Part::Target, Wanted::Mask));
+        for (part, wanted) in std::iter::once((Part::Image, self.wanted)).chain(mask) {
             source.read(id, part, self.limits.max_bytes, &mut self.bytes)?;
             let file = source.file(id, part);
             let picture = Picture::open(&self.bytes, &file, wanted, &self.limits)?;
@@ -188,7 +189,7 @@ mod tests {
         let source = Four::new();
         let mut decoder = RawDecoder::new(1, DecodeLimits::default());
         decoder.decode(&source, SampleId(2)).unwrap();
-        assert_eq!(*source.reads.lock().unwrap(), [(2, Part::Image), (2, Part::Mask)]);
+        assert_eq!(*source.reads.lock().unwrap(), [(2, Part::Image), (2, Part::Target)]);
         assert_eq!(decoder.pixels, [1, 2]);
         let error = decoder.decode(&source, SampleId(3)).unwrap_err();
         assert!(matches!(error, DataError::Decode(_)), "{error}");

@@ -113,7 +113,7 @@ fn loader_per_batch(source: &Arc<Same>, batch_size: usize, resize: Resize, side:
         // Inline, so that a batch's work is done between two calls and not around them.
         workers: 0,
         prefetch: 1,
-        ..LoaderConfig::new(batch_size, Size::new(side, side), classes)
+        ..LoaderConfig::new(batch_size, Size::new(side, side), Some(classes))
     };
     let mut loader = Loader::start(source.clone(), config, Position::default()).unwrap();
     let mut batch = || loader.next().unwrap().unwrap();

@@ -131,6 +131,30 @@ pub enum Event {
         /// Which quantity: `loss`, `gradient`, ...
         what: String,
     },
+    /// A training sample cannot be loaded. Told once for each, before the step that was to see it.
+    BadSample {
+        /// The sample's name.
+        name: String,
+        /// Its image file.
+        file: String,
+        /// What is wrong; names the very file, which may be another than the image.
+        reason: String,
+        /// Name of the sample that takes its place; none when the run ends here.
+        replaced_by: Option<String>,
+        /// Zero-based epoch of the batch that was to hold it.
+        epoch: u64,
+        /// That batch within the epoch.
+        batch: u64,
+    },
+    /// The number of decoding threads was adjusted to what was measured.
+    WorkersChanged {
+        /// Threads before.
+        from: u64,
+        /// Threads from now on.
+        to: u64,
+        /// Why, in words.
+        reason: String,
+    },
     /// Something the user should know that does not stop the run.
     Warning {
         /// The text.
@@ -325,6 +349,15 @@ mod tests {
             Event::MicroBatchChanged { step: 3, from: 8, to: 4, reason: "out of memory".into() },
             Event::OutOfMemory { step: 3, at: OutOfMemoryAt::Backward, micro_batch: 8, message: "m".into() },
             Event::NonFinite { step: 3, what: "loss".into() },
+            Event::BadSample {
+                name: "a".into(),
+                file: "images/a.jpg".into(),
+                reason: "torn".into(),
+                replaced_by: Some("b".into()),
+                epoch: 1,
+                batch: 2,
+            },
+            Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() },
             Event::Warning { message: "w\n\"".into() },
             Event::RunFinished {
                 status: RunStatus::Interrupted,

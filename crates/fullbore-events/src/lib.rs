@@ -8,6 +8,7 @@
 //! (the kind) and the event's own fields. Numbers that JSON cannot write are the strings `"NaN"`, `"Infinity"`
 //! and `"-Infinity"`, which Python's `float()` and JavaScript's `Number()` read.
 
+mod bad_samples;
 mod event;
 mod log;
 mod number;
@@ -15,6 +16,7 @@ mod per_class;
 mod reporter;
 mod run_dir;
 
+pub use bad_samples::BadSampleList;
 pub use event::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Record, RunStatus};
 pub use log::{EventLog, EventLogError, Events, MAX_LINE_BYTES, read_events};
 pub use per_class::PerClass;

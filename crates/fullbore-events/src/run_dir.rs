@@ -147,6 +147,11 @@ impl RunDir {
         self.path.join("summary.json")
     }
 
+    /// `bad_samples.csv`, the training samples that could not be loaded; absent when there was none.
+    pub fn bad_samples(&self) -> PathBuf {
+        self.path.join("bad_samples.csv")
+    }
+
     /// The folder `checkpoints`.
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")

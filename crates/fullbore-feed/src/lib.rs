@@ -1,7 +1,10 @@
 //! Host batches to ready micro-batches on the device. Bytes travel as u8 in NHWC order; normalisation and layout
 //! happen on the device. [`whole_images`] is the way of validation and prediction.
 
+mod pin;
 pub mod whole_images;
+
+pub use pin::pin_for;
 
 use std::ops::Range;
 use std::sync::Arc;

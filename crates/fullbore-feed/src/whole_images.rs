@@ -124,6 +124,7 @@ mod tests {
             frame: Frame { source_size: size, canvas_from_source: Affine::IDENTITY, mm_per_px: None },
             valid: Rect { x: 0, y: 0, size },
             mask: Vec::new(),
+            points: Vec::new(),
             native: Vec::new(),
         }
     }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use fullbore_data::source::{Part, Pictures};
-use fullbore_data::{DecodeLimits, EvalConfig, EvalLoader, EvalSample, Source};
+use fullbore_data::{DecodeLimits, EvalConfig, EvalLoader, EvalSample, FaultPolicy, Source};
 use fullbore_feed::whole_images::{Answer, answer_whole_images};
 use fullbore_nn::metrics::confusion::predicted_classes;
 use fullbore_torch::{Kind, Tensor};
@@ -88,6 +88,7 @@ pub fn predict(
         workers: config.workers,
         prefetch: batch.max(config.workers),
         limits: DecodeLimits::default(),
+        read_timeout: FaultPolicy::default().read_timeout,
     };
     let samples = EvalLoader::start(pictures.clone(), eval)?;
     let desk =

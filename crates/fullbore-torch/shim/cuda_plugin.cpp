@@ -19,7 +19,7 @@ using fullbore::guard;
 extern "C" {
 
 // Raised whenever a signature below changes; the program refuses a plug-in of another version.
-int fbcuda_abi_version() { return 1; }
+int fbcuda_abi_version() { return 2; }
 
 // Name and compute capability (major * 10 + minor) of a device.
 int fbcuda_device_name(int device, char* name, size_t capacity, int* capability) {
@@ -29,5 +29,13 @@ int fbcuda_device_name(int device, char* name, size_t capacity, int* capability)
     snprintf(name, capacity, "%s", properties.name);
     *capability = properties.major * 10 + properties.minor;
   });
+}
+
+// Page-locks host memory, for all devices; the memory must stay until it is unpinned.
+int fbcuda_pin(void* start, size_t bytes) {
+  return guard([&] { C10_CUDA_CHECK(cudaHostRegister(start, bytes, cudaHostRegisterPortable)); });
+}
+int fbcuda_unpin(void* start) {
+  return guard([&] { C10_CUDA_CHECK(cudaHostUnregister(start)); });
 }
 }

@@ -6,12 +6,14 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
 
 /// The plug-in, compiled from shim/cuda_plugin.cpp; empty when CUDA's headers were missing at build time.
 const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libfullbore_cuda.so"));
 
 /// Version of the plug-in's functions that this program calls.
-const PLUGIN_ABI: c_int = 1;
+const PLUGIN_ABI: c_int = 2;
 
 /// What was found when CUDA was looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub(crate) fn load(library_folder: &Path) -> CudaState {
         return CudaState::LibrariesMissing(reason);
     }
     let count = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
-    let plugin = Plugin::load();
+    let plugin = PLUGIN_FUNCTIONS.get_or_init(Plugin::load);
     CudaState::Ready(
         (0..count)
             .map(|index| {
@@ -80,8 +82,54 @@ fn open(name: &CStr) -> Result<*mut c_void, String> {
 /// `int fbcuda_device_name(int device, char* name, size_t capacity, int* capability)`
 type DeviceName = unsafe extern "C" fn(c_int, *mut c_char, usize, *mut c_int) -> c_int;
 
+/// `int fbcuda_pin(void* start, size_t bytes)`
+type Pin = unsafe extern "C" fn(*mut c_void, usize) -> c_int;
+
+/// `int fbcuda_unpin(void* start)`
+type Unpin = unsafe extern "C" fn(*mut c_void) -> c_int;
+
 struct Plugin {
     device_name: DeviceName,
+    pin: Pin,
+    unpin: Unpin,
+}
+
+/// Empty until CUDA has been looked for; `None` without a usable plug-in.
+static PLUGIN_FUNCTIONS: OnceLock<Option<Plugin>> = OnceLock::new();
+
+/// Page-locked host memory: the device copies from it directly. Dropping it unlocks the memory.
+#[derive(Debug)]
+pub struct PinnedHost {
+    start: usize,
+    unpin: Unpin,
+}
+
+impl PinnedHost {
+    /// Page-locks the `bytes` bytes from `start` (`cudaHostRegister`), for all devices.
+    ///
+    /// # Errors
+    /// Without the plug-in, and what the driver says.
+    ///
+    /// # Safety
+    /// The memory must stay allocated until the value is dropped.
+    pub unsafe fn new(start: NonNull<u8>, bytes: usize) -> Result<Self, String> {
+        let Some(Some(plugin)) = PLUGIN_FUNCTIONS.get() else {
+            return Err("the program was built without its CUDA plug-in, or CUDA is not loaded".into());
+        };
+        // SAFETY: the signature of this version of the plug-in; the range is the caller's, and stays.
+        match unsafe { (plugin.pin)(start.as_ptr().cast(), bytes) } {
+            0 => Ok(Self { start: start.as_ptr() as usize, unpin: plugin.unpin }),
+            _ => Err(format!("cudaHostRegister refused {bytes} bytes")),
+        }
+    }
+}
+
+impl Drop for PinnedHost {
+    fn drop(&mut self) {
+        // SAFETY: registered in `new` and not unregistered since. A failure leaves pages locked until the process
+        // ends, which harms nothing.
+        unsafe { (self.unpin)(self.start as *mut c_void) };
+    }
 }
 
 impl Plugin {
@@ -107,8 +155,16 @@ impl Plugin {
             return None;
         }
         let device_name = symbol(handle, c"fbcuda_device_name")?;
-        // SAFETY: the signature of this version of the plug-in, checked above.
-        Some(Self { device_name: unsafe { std::mem::transmute::<*mut c_void, DeviceName>(device_name) } })
+        let pin = symbol(handle, c"fbcuda_pin")?;
+        let unpin = symbol(handle, c"fbcuda_unpin")?;
+        // SAFETY: the signatures of this version of the plug-in, checked above.
+        unsafe {
+            Some(Self {
+                device_name: std::mem::transmute::<*mut c_void, DeviceName>(device_name),
+                pin: std::mem::transmute::<*mut c_void, Pin>(pin),
+                unpin: std::mem::transmute::<*mut c_void, Unpin>(unpin),
+            })
+        }
     }
 
     fn describe(&self, index: usize) -> Option<(String, i32)> {

@@ -7,7 +7,7 @@
 //!
 //! [`start`] must run before anything else: CUDA's libraries are loaded there, and libtorch looks for them once.
 
-// The boundary to C++: unsafe lives in this crate and nowhere else, each block with its reason.
+// The boundary to C++: unsafe lives here, each block with its reason.
 #![allow(unsafe_code)]
 
 mod allocator;
@@ -24,7 +24,7 @@ mod process;
 mod tensor;
 
 pub use allocator::{CpuMemory, cpu_memory, release_cached_cpu_memory, reset_cpu_peak, set_cpu_budget};
-pub use cuda::{CudaDevice, CudaState};
+pub use cuda::{CudaDevice, CudaState, PinnedHost};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};
 pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};

@@ -7,7 +7,7 @@ use fullbore_checkpoint::training::{EMA, MODEL, OPTIMIZER, PLAN, PROGRESS};
 use fullbore_checkpoint::{Checkpoint, CheckpointError, NamedTensor};
 use fullbore_nn::weights::{self, LoadReport, MismatchError};
 use fullbore_torch::{NoGrad, Tensor};
-use fullbore_types::Position;
+use fullbore_types::{Position, SampleId};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -26,6 +26,9 @@ pub struct Progress {
     /// Steps done when an epoch was last ended: evaluated, if it was its turn.
     #[serde(default)]
     pub ended: u64,
+    /// Training samples that could not be loaded: they stay replaced by the same others after a resume.
+    #[serde(default)]
+    pub bad_samples: Vec<SampleId>,
 }
 
 /// The evaluation that made the best checkpoint.

@@ -6,9 +6,12 @@
 //! - [`schedule`], [`ema`]: learning rate, average of the weights.
 
 pub mod checkpoint;
+mod clock;
 pub mod ema;
 mod error;
 pub mod evaluate;
+mod log_window;
+mod notices;
 pub mod plan;
 pub mod run;
 pub mod schedule;

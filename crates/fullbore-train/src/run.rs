@@ -3,21 +3,23 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fullbore_data::{HostBatch, Loader};
+use fullbore_data::{FaultPolicy, Hooks, HostBatch, Loader, LoaderConfig};
 use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
 use fullbore_feed::DeviceBatch;
 use fullbore_nn::compute::{device_name, precision_name};
-use fullbore_torch::{Device, Kind, Tensor, empty_device_cache, synchronize};
+use fullbore_torch::empty_device_cache;
 
 use crate::TrainError;
 use crate::checkpoint::{self, Best, Progress};
+use crate::clock::Clock;
 use crate::evaluate::{EvalSettings, Scores, evaluate};
+use crate::log_window::{LogReading, LogWindow};
+use crate::notices;
 use crate::plan::Plan;
 use crate::setup::{self, Prepared};
-use crate::step::{Phase, StepDone, StepOutcome};
+use crate::step::{Phase, StepOutcome};
 
-/// Steps at the start that do not count towards samples/s: caches fill and kernels are chosen there.
-pub const WARM_UP_STEPS: u64 = 8;
+pub use crate::clock::WARM_UP_STEPS;
 
 /// Log points in a row without a finite loss and gradient after which a run is given up.
 const NON_FINITE_POINTS: u32 = 3;
@@ -39,6 +41,8 @@ pub struct Summary {
     pub scores: Option<Scores>,
     /// The best evaluation.
     pub best: Option<Best>,
+    /// Training samples that could not be loaded, those before a resume included.
+    pub bad_samples: usize,
     /// Wall time.
     pub seconds: f64,
 }
@@ -109,13 +113,20 @@ impl<'a> Run<'a> {
     fn train(&mut self, stop: &AtomicBool) -> Result<Summary, TrainError> {
         self.announce();
         let from = self.ground.progress.position;
-        let mut loader = setup::loader(
-            self.plan,
-            self.ground.data.train.clone(),
-            self.ground.workers,
-            from,
-            self.plan.run.epochs,
-        )?;
+        let hooks = Hooks {
+            notify: Some(notices::to_events(self.ground.data.train.clone(), self.reporter.clone())),
+            pin: fullbore_feed::pin_for(self.ground.device),
+        };
+        let config = LoaderConfig {
+            epochs: self.plan.run.epochs,
+            faults: FaultPolicy {
+                known_bad: self.ground.progress.bad_samples.clone(),
+                ..self.plan.data.fault_policy()
+            },
+            hooks,
+            ..setup::loader_config(self.plan, self.ground.workers)
+        };
+        let mut loader = Loader::start(self.ground.data.train.clone(), config, from)?;
         // It was stopped between the last step of an epoch and its evaluation.
         if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
             self.end_epoch()?;
@@ -125,6 +136,7 @@ impl<'a> Run<'a> {
         while self.ground.progress.step < self.steps_total {
             let Some(batch) = self.clock.wait_for(&mut loader) else { break };
             let batch = batch?;
+            self.ground.progress.bad_samples = loader.bad_samples();
             if batch.position().batch == 0 {
                 self.reporter.emit(Event::EpochStarted { epoch: batch.position().epoch });
             }
@@ -337,6 +349,7 @@ impl<'a> Run<'a> {
             loss: self.log.last_loss,
             scores: self.scores.clone(),
             best: self.ground.progress.best.clone(),
+            bad_samples: self.ground.progress.bad_samples.len(),
             seconds: self.started.elapsed().as_secs_f64(),
         };
         self.reporter.emit(Event::RunFinished {
@@ -386,131 +399,4 @@ pub fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
 fn share(part: Duration, whole: Duration) -> f64 {
     // A run that ends within a step has waited, but counted no step yet.
     (part.as_secs_f64() / whole.as_secs_f64().max(1e-9)).min(1.0)
-}
-
-/// Time spent on training and on waiting for data; evaluations and checkpoints are left out.
-struct Clock {
-    first_step: u64,
-    mark: Instant,
-    measured: Interval,
-    since_log: Interval,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Interval {
-    elapsed: Duration,
-    waited: Duration,
-    steps: u64,
-}
-
-impl Clock {
-    fn new(first_step: u64) -> Self {
-        let (measured, since_log) = Default::default();
-        Self { first_step, mark: Instant::now(), measured, since_log }
-    }
-
-    fn wait_for(&mut self, loader: &mut Loader) -> Option<Result<HostBatch, fullbore_data::DataError>> {
-        let start = Instant::now();
-        let batch = loader.next();
-        let waited = start.elapsed();
-        self.measured.waited += waited;
-        self.since_log.waited += waited;
-        batch
-    }
-
-    /// Counts the time since the last mark; the warm-up's end begins the measurement anew.
-    fn step_done(&mut self, step: u64, device: Device) -> fullbore_torch::Result<()> {
-        let warm_up_ends = step == self.first_step + WARM_UP_STEPS;
-        if warm_up_ends {
-            // Work of the warm-up that is still queued must not be paid for later: one wait per run.
-            synchronize(device)?;
-        }
-        let elapsed = self.mark.elapsed();
-        self.mark = Instant::now();
-        self.measured.elapsed += elapsed;
-        self.measured.steps += 1;
-        self.since_log.elapsed += elapsed;
-        if warm_up_ends {
-            self.measured = Interval::default();
-        }
-        Ok(())
-    }
-
-    /// Begins after a pause that does not count.
-    fn restart(&mut self) {
-        self.mark = Instant::now();
-    }
-
-    fn since_log(&mut self) -> (Duration, Duration) {
-        let Interval { elapsed, waited, .. } = std::mem::take(&mut self.since_log);
-        (elapsed, waited)
-    }
-
-    fn measured(&self) -> (Duration, Duration, u64) {
-        let Interval { elapsed, waited, steps } = self.measured;
-        (elapsed, waited, steps)
-    }
-}
-
-/// Losses since the last log point, summed on the device.
-struct LogWindow {
-    loss_sum: Tensor,
-    grad_norm: Option<Tensor>,
-    steps: u64,
-    samples: u64,
-    last_loss: f64,
-    non_finite_points: u32,
-}
-
-struct LogReading {
-    loss: f64,
-    grad_norm: f64,
-    samples: u64,
-    non_finite_points: u32,
-}
-
-impl LogWindow {
-    fn new(device: Device) -> fullbore_torch::Result<Self> {
-        let loss_sum = Tensor::zeros(&[], Kind::Float, device)?;
-        Ok(Self {
-            loss_sum,
-            grad_norm: None,
-            steps: 0,
-            samples: 0,
-            last_loss: f64::NAN,
-            non_finite_points: 0,
-        })
-    }
-
-    fn add(&mut self, done: StepDone, samples: usize) -> fullbore_torch::Result<()> {
-        self.loss_sum.add_(&done.loss)?;
-        self.grad_norm = Some(done.grad_norm);
-        self.steps += 1;
-        self.samples += samples as u64;
-        Ok(())
-    }
-
-    /// Makes the host wait for the device. `None` when there was no step since the last reading.
-    fn read(&mut self) -> fullbore_torch::Result<Option<LogReading>> {
-        let Some(grad_norm) = self.grad_norm.take() else { return Ok(None) };
-        let loss = self.loss_sum.item()? / self.steps as f64;
-        let grad_norm = grad_norm.item()?;
-        self.loss_sum.fill_(0.0)?;
-        let finite = loss.is_finite() && grad_norm.is_finite();
-        self.non_finite_points = if finite { 0 } else { self.non_finite_points + 1 };
-        self.last_loss = loss;
-        let samples = std::mem::take(&mut self.samples);
-        self.steps = 0;
-        Ok(Some(LogReading { loss, grad_norm, samples, non_finite_points: self.non_finite_points }))
-    }
-
-    /// False when the last reading held a number that is none.
-    fn is_finite(&self) -> bool {
-        self.non_finite_points == 0
-    }
-
-    /// Epoch of the step just done: the position names the next batch.
-    fn epoch(&self, progress: &Progress, steps_per_epoch: u64) -> u64 {
-        progress.step.saturating_sub(1) / steps_per_epoch.max(1)
-    }
 }

@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use fullbore_data::source::{self, Repeat};
+use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
-    DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, Loader, LoaderConfig, Resize, Source, Workers,
-    auto_workers,
+    DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
 use fullbore_nn::optim::AdamW;
 use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
-use fullbore_types::{Position, Size};
+use fullbore_types::Size;
 
 use crate::TrainError;
 use crate::checkpoint::{Progress, Saved};
@@ -77,8 +76,8 @@ pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
     let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let val: Arc<dyn Source> = match &plan.data.val {
-        Some(path) => source::open(path)?,
-        None => Arc::new(source::hold_out(source::open(train_path(plan)?)?, plan.data.holdout)?.1),
+        Some(path) => open(plan, path)?,
+        None => Arc::new(source::hold_out(open(plan, train_path(plan)?)?, plan.data.holdout)?.1),
     };
     let engine = engine(plan, device, plan.precision.resolve(device))?;
     Ok(PreparedEval { workers: workers(plan, device), val, engine, _deterministic: deterministic })
@@ -96,9 +95,9 @@ impl DataSets {
     /// Indexes the files; reads none of them.
     pub fn open(plan: &Plan) -> Result<Self, TrainError> {
         let path = train_path(plan)?;
-        let all = source::open(path)?;
+        let all = open(plan, path)?;
         let (train, val): (Arc<dyn Source>, Arc<dyn Source>) = match &plan.data.val {
-            Some(path) => (all, source::open(path)?),
+            Some(path) => (all, open(plan, path)?),
             None => {
                 let (train, held_out) = source::hold_out(all, plan.data.holdout)?;
                 (Arc::new(train), Arc::new(held_out))
@@ -106,7 +105,7 @@ impl DataSets {
         };
         let train: Arc<dyn Source> = match plan.data.crops_per_image {
             1 => train,
-            times => Arc::new(Repeat::new(train, times)?),
+            times => Arc::new(Renumbered::repeat(train, times)?),
         };
         if train.len() < plan.batch.size && plan.data.drop_last {
             let (batch, samples, path) = (plan.batch.size, train.len(), path.to_path_buf());
@@ -114,6 +113,11 @@ impl DataSets {
         }
         Ok(Self { train, val })
     }
+}
+
+/// Opens a data set with masks.
+fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
+    Ok(source::open(path, plan.data.format, Some(&plan.data.classes()))?)
 }
 
 fn train_path(plan: &Plan) -> Result<&Path, TrainError> {
@@ -133,27 +137,28 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Starts the training stream at a position.
-pub fn loader(
-    plan: &Plan,
-    source: Arc<dyn Source>,
-    workers: usize,
-    from: Position,
-    epochs: u64,
-) -> Result<Loader, TrainError> {
-    let config = LoaderConfig {
+/// The training stream of a plan: all epochs without end, and the first bad sample ends it; who records them may
+/// allow more.
+pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
+    LoaderConfig {
         resize: plan.data.resize,
         channels: plan.data.channels,
         seed: plan.run.seed,
-        epochs,
         drop_last: plan.data.drop_last,
         workers,
+        most_workers: most_workers(plan),
         prefetch: plan.data.prefetch,
-        // Nobody records bad samples here, so none is replaced.
         faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
-        ..LoaderConfig::new(plan.batch.size, canvas(plan), plan.data.classes())
-    };
-    Ok(Loader::start(source, config, from)?)
+        ..LoaderConfig::new(plan.batch.size, canvas(plan), Some(plan.data.classes()))
+    }
+}
+
+/// Up to how many decoding threads a run may adjust itself; `None` keeps their number.
+fn most_workers(plan: &Plan) -> Option<usize> {
+    // The order of batches does not depend on it, but a reproducible run takes no decision from a clock.
+    let adjusts = plan.data.workers == Workers::Auto && !plan.run.reproducible;
+    let on_cpu = plan.device.resolve().is_ok_and(|device| device == Device::Cpu);
+    adjusts.then(|| fullbore_data::most_workers(cores(), on_cpu))
 }
 
 /// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at.

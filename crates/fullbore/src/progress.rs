@@ -187,6 +187,14 @@ impl<W: Write + Send> Sink for Progress<W> {
             Event::NonFinite { step, what } => {
                 self.line(&format!("warning: {what} is not finite after step {step}"));
             }
+            Event::BadSample { name, reason, replaced_by, .. } => {
+                let instead =
+                    replaced_by.as_ref().map_or(String::new(), |by| format!("; `{by}` takes its place"));
+                self.line(&format!("warning: bad sample `{name}`: {reason}{instead}"));
+            }
+            Event::WorkersChanged { from, to, reason } => {
+                self.line(&format!("loader workers {from} -> {to}: {reason}"));
+            }
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::RunFinished { status, steps, seconds, samples_per_s, data_wait, best, message } => {
                 let mut text = match status {
@@ -415,6 +423,18 @@ saved best at step 11: runs/a/best
                 },
             ),
             (0.0, Event::NonFinite { step: 3, what: "loss".into() }),
+            (
+                0.0,
+                Event::BadSample {
+                    name: "a".into(),
+                    file: "images/a.jpg".into(),
+                    reason: "images/a.jpg is truncated".into(),
+                    replaced_by: Some("b".into()),
+                    epoch: 0,
+                    batch: 2,
+                },
+            ),
+            (0.0, Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() }),
             (0.0, finish(RunStatus::Completed, None)),
             (0.0, finish(RunStatus::Failed, Some("the disk is full"))),
         ];
@@ -422,6 +442,8 @@ saved best at step 11: runs/a/best
 micro-batch 8 -> 4 after step 3: memory ran out
 out of memory in the backward pass with micro-batch 8 after step 3: 2 GiB
 warning: loss is not finite after step 3
+warning: bad sample `a`: images/a.jpg is truncated; `b` takes its place
+loader workers 2 -> 3: the run waited
 completed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12
 failed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12; the disk is full
 ";

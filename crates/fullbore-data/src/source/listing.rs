@@ -39,14 +39,39 @@ impl PartialOrd for Entry {
 pub(super) struct Listing {
     pub(super) folder: PathBuf,
     pub(super) pictures: Vec<Entry>,
-    /// Everything else that is not hidden: count by kind.
-    pub(super) others: BTreeMap<String, usize>,
+    /// Names of folders that are not hidden.
+    folders: Vec<String>,
+    /// Names of annotation files and shards.
+    files: Vec<String>,
+    /// Everything that is not hidden and no picture: count by kind.
+    others: BTreeMap<String, usize>,
 }
 
+/// Endings of files that are kept by name beside the pictures.
+const NAMED_ENDINGS: [&str; 2] = ["json", "tar"];
+
 impl Listing {
+    pub(super) fn of_pictures(folder: &Path, pictures: Vec<Entry>) -> Self {
+        let (folders, files, others) = Default::default();
+        Listing { folder: folder.into(), pictures, folders, files, others }
+    }
+
+    /// The folder of this name, whatever its capitals.
+    pub(super) fn folder_named(&self, name: &str) -> Option<PathBuf> {
+        let mut folders = self.folders.iter();
+        folders.find(|folder| folder.eq_ignore_ascii_case(name)).map(|folder| self.folder.join(folder))
+    }
+
+    /// Names of the files with one of the endings that are kept by name, sorted.
+    pub(super) fn files_ending(&self, ending: &str) -> impl Iterator<Item = &str> {
+        let is =
+            move |name: &&str| name.rsplit_once('.').is_some_and(|(_, e)| e.eq_ignore_ascii_case(ending));
+        self.files.iter().map(String::as_str).filter(is)
+    }
+
     pub(super) fn read(folder: &Path) -> Result<Self, SourceError> {
         let unreadable = |source| SourceError::Unreadable { path: folder.into(), source };
-        let mut listing = Listing { folder: folder.into(), pictures: Vec::new(), others: BTreeMap::new() };
+        let mut listing = Listing::of_pictures(folder, Vec::new());
         for entry in fs::read_dir(folder).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();
@@ -55,14 +80,22 @@ impl Listing {
             }
             let name = name.into_string().map_err(|name| SourceError::NotUtf8 { path: folder.join(name) })?;
             let ending = name.rsplit_once('.').map(|(_, ending)| ending);
-            if entry.file_type().map_err(unreadable)?.is_dir() {
+            let is_picture = ends_like_picture(&name);
+            let kind = entry.file_type().map_err(unreadable)?;
+            if kind.is_dir() || kind.is_symlink() && !is_picture && entry.path().is_dir() {
                 listing.count(format!("folder {name}/"));
-            } else if ends_like_picture(&name) {
+                listing.folders.push(name);
+            } else if is_picture {
                 listing.pictures.push(Entry { name });
             } else {
                 listing.count(ending.map_or("file without ending".into(), |e| format!(".{e} file")));
+                if ending.is_some_and(|e| NAMED_ENDINGS.iter().any(|known| e.eq_ignore_ascii_case(known))) {
+                    listing.files.push(name);
+                }
             }
         }
+        listing.folders.sort_unstable();
+        listing.files.sort_unstable();
         Ok(listing)
     }
 

@@ -1,40 +1,117 @@
 //! Where samples come from.
 //!
-//! A [`Source`] knows how many samples there are, what each is called, and how to read the bytes of its parts.
-//! It keeps one compact index and touches no file until a sample is read.
+//! A [`Source`] knows how many samples there are, what each is called, how to read the bytes of its pictures, and what
+//! stands beside them: a mask to decode, regions to draw, or points. It keeps one compact index and touches no
+//! picture until a sample is read. Each format is one file here; [`open`] finds the right one.
+//!
+//! Annotations hold for the upright picture, after EXIF orientation; [`crate::points`] says where a point lies.
 
+mod aariz;
+mod bounded;
+mod coco;
+mod error;
+mod format;
+mod jsonl;
+mod labelme;
 mod list;
 mod listing;
 mod names;
 mod pairs;
 mod pictures;
-mod subset;
+mod renumbered;
+mod shards;
+mod tar;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use fullbore_types::SampleId;
+use fullbore_types::{SampleId, Size};
+use serde::de::DeserializeOwned;
 
+use crate::canvas::Rect;
 use crate::order::Shuffle;
+use crate::points::Point;
+use crate::regions::Regions;
 
-pub use list::PairList;
+pub use aariz::{Aariz, Reading};
+#[cfg(test)]
+pub(crate) use coco::decompress;
+pub use coco::{CocoMasks, CocoPoints};
+pub use error::SourceError;
+pub use format::{Format, open};
+pub use labelme::{LabelMeMasks, LabelMePoints};
+pub use list::List;
 pub use names::ends_like_picture;
 pub use pairs::PairFolders;
 pub use pictures::Pictures;
-pub use subset::{Repeat, Subset, hold_out};
+pub use renumbered::{Renumbered, hold_out};
+pub use shards::Shards;
+
+/// Longest annotation file of a single image. LabelMe's may hold the image itself.
+const MAX_JSON_BYTES: u64 = 1 << 28;
 
 /// One of the files that make up a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The image.
     Image,
-    /// Its mask.
-    Mask,
+    /// The mask, or the annotations that tell its target.
+    Target,
+}
+
+/// What stands beside the images of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// Nothing.
+    None,
+    /// Masks, as files or drawn from regions.
+    Masks,
+    /// Points, the same ones for every sample.
+    Points {
+        /// How many.
+        k: usize,
+    },
+}
+
+impl TargetKind {
+    /// In words, for messages.
+    pub fn words(self) -> &'static str {
+        match self {
+            TargetKind::None => "no targets",
+            TargetKind::Masks => "masks",
+            TargetKind::Points { .. } => "points",
+        }
+    }
+}
+
+/// What stands beside the image of one sample.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// Nothing.
+    None,
+    /// A picture with a value for each pixel, read as [`Part::Target`].
+    MaskFile,
+    /// Regions that a mask of the image's size is drawn from.
+    Regions(Regions<'a>),
+    /// Points in pixels of the upright image.
+    Points(&'a [Point]),
+}
+
+/// What a source knows of a sample beside its files and its target.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct About {
+    /// Size that the annotations state for the upright image. An image of another size is refused.
+    pub size: Option<Size>,
+    /// The part of the image that shows the sample; `None` is all of it. What lies outside of the image is cut off.
+    pub window: Option<Rect>,
+    /// Millimetres per pixel.
+    pub mm_per_px: Option<f32>,
 }
 
 /// An indexed set of samples. Ids run from 0 to `len() - 1` and never change their meaning.
+///
+/// Methods that take an id panic when it is not below `len()`.
 pub trait Source: Send + Sync {
     /// Number of samples.
     fn len(&self) -> usize;
@@ -44,10 +121,17 @@ pub trait Source: Send + Sync {
         self.len() == 0
     }
 
+    /// What stands beside the images. All samples have targets of this kind.
+    fn kind(&self) -> TargetKind {
+        TargetKind::Masks
+    }
+
+    /// Names of the points, where [`kind`](Self::kind) is points.
+    fn point_names(&self) -> &[String] {
+        &[]
+    }
+
     /// Short name of a sample, for reports.
-    ///
-    /// # Panics
-    /// This and the other methods panic when `id` is not below `len()`.
     fn name(&self, id: SampleId) -> String;
 
     /// File that holds a part of a sample.
@@ -66,16 +150,20 @@ pub trait Source: Send + Sync {
     fn shuffle(&self) -> Shuffle {
         Shuffle::Full
     }
-}
 
-/// Opens what `data.train` or `data.val` names: a folder of pairs or a CSV list.
-///
-/// # Errors
-/// See [`PairFolders::open`] and [`PairList::open`].
-pub fn open(path: &Path) -> Result<Arc<dyn Source>, SourceError> {
-    match metadata(path)?.is_dir() {
-        true => Ok(Arc::new(PairFolders::open(path)?)),
-        false => Ok(Arc::new(PairList::open(path)?)),
+    /// What stands beside the image.
+    fn target(&self, _id: SampleId) -> Target<'_> {
+        Target::MaskFile
+    }
+
+    /// What else is known.
+    fn about(&self, _id: SampleId) -> About {
+        About::default()
+    }
+
+    /// A number that samples share when they show parts of the same image. Such samples follow each other.
+    fn image_number(&self, id: SampleId) -> u32 {
+        id.0
     }
 }
 
@@ -85,23 +173,43 @@ pub fn open(path: &Path) -> Result<Arc<dyn Source>, SourceError> {
 /// When the file is missing, unreadable, not a regular file, or longer than `max_bytes`.
 pub fn read_file(path: &Path, max_bytes: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: path.into(), source };
+    let (file, length) = open_file(path, max_bytes)?;
+    bytes.clear();
+    bytes.reserve(length as usize + 1);
+    // The file may grow while it is read.
+    file.take(max_bytes.saturating_add(1)).read_to_end(bytes).map_err(unreadable)?;
+    let length = bytes.len() as u64;
+    match length > max_bytes {
+        true => Err(SourceError::TooLong { path: path.into(), length, limit: max_bytes }),
+        false => Ok(()),
+    }
+}
+
+/// Opens a regular file. Also gives its length, which is at most `max_bytes`.
+fn open_file(path: &Path, max_bytes: u64) -> Result<(File, u64), SourceError> {
     // Opening a FIFO would wait for its writer, so look first.
     let meta = metadata(path)?;
     if !meta.is_file() {
         return Err(SourceError::NotAFile { path: path.into() });
     }
-    let too_long = |length| SourceError::TooLong { path: path.into(), length, limit: max_bytes };
     if meta.len() > max_bytes {
-        return Err(too_long(meta.len()));
+        return Err(SourceError::TooLong { path: path.into(), length: meta.len(), limit: max_bytes });
     }
-    bytes.clear();
-    bytes.reserve(meta.len() as usize + 1);
-    // The file may grow while it is read.
-    let mut file = File::open(path).map_err(unreadable)?.take(max_bytes.saturating_add(1));
-    file.read_to_end(bytes).map_err(unreadable)?;
-    match bytes.len() as u64 > max_bytes {
-        true => Err(too_long(bytes.len() as u64)),
-        false => Ok(()),
+    let file = File::open(path).map_err(|source| SourceError::Unreadable { path: path.into(), source })?;
+    Ok((file, meta.len()))
+}
+
+/// Reads a whole annotation file.
+fn read_json<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, SourceError> {
+    let mut bytes = Vec::new();
+    read_file(path, MAX_JSON_BYTES, &mut bytes)?;
+    serde_json::from_slice(&bytes).map_err(|error| json_error(error, path, expected))
+}
+
+fn json_error(error: serde_json::Error, path: &Path, expected: &'static str) -> SourceError {
+    match error.io_error_kind() {
+        Some(_) => SourceError::Unreadable { path: path.into(), source: error.into() },
+        None => SourceError::Json { path: path.into(), expected, detail: error.to_string() },
     }
 }
 
@@ -110,166 +218,6 @@ fn metadata(path: &Path) -> Result<fs::Metadata, SourceError> {
         io::ErrorKind::NotFound => SourceError::NotFound { path: path.into() },
         _ => SourceError::Unreadable { path: path.into(), source },
     })
-}
-
-/// Samples that cannot be found, paired or read.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum SourceError {
-    /// No such path.
-    #[error("{} does not exist", path.display())]
-    #[diagnostic(
-        code(data::source::not_found),
-        help("check the spelling; a relative path starts at the working folder, in a list at the list file")
-    )]
-    NotFound {
-        /// The path as given.
-        path: PathBuf,
-    },
-    /// The system refused.
-    #[error("{} cannot be read: {source}", path.display())]
-    #[diagnostic(code(data::source::unreadable), help("check its permissions and the disk"))]
-    Unreadable {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// A folder, FIFO, socket or device where a file was expected.
-    #[error("{} is not a regular file", path.display())]
-    #[diagnostic(code(data::source::not_a_file), help("replace it by the picture itself"))]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Longer than [`crate::DecodeLimits::max_bytes`].
-    #[error("{} has {length} bytes, more than the limit of {limit}", path.display())]
-    #[diagnostic(code(data::source::too_long), help("cut the picture into tiles, or store it compressed"))]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-        /// Its length, at least.
-        length: u64,
-        /// Most bytes allowed.
-        limit: u64,
-    },
-    /// A file name that is not text.
-    #[error("{} has a name that is not valid UTF-8", path.display())]
-    #[diagnostic(code(data::source::name), help("rename the file"))]
-    NotUtf8 {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A folder without any of the known layouts.
-    #[error("{} holds no image/mask pairs; it holds {found}", path.display())]
-    #[diagnostic(
-        code(data::source::layout),
-        help("expected images/ (or imgs/) and masks/ below it, or X.jpg beside X_mask.png, or a CSV list")
-    )]
-    Layout {
-        /// The folder.
-        path: PathBuf,
-        /// What lies there instead.
-        found: String,
-    },
-    /// The folder of images was given instead of the one above.
-    #[error("{} is the folder of images; the masks lie beside it", path.display())]
-    #[diagnostic(code(data::source::inside), help("give the folder above: {}", parent.display()))]
-    InsideFolder {
-        /// The folder as given.
-        path: PathBuf,
-        /// The folder that holds images and masks.
-        parent: PathBuf,
-    },
-    /// A folder without any picture.
-    #[error("{} holds no pictures; it holds {found}", folder.display())]
-    #[diagnostic(
-        code(data::source::empty),
-        help("looked for files ending in .png, .jpg, .jpeg, .tif, .tiff, .webp or .bmp")
-    )]
-    Empty {
-        /// The folder.
-        folder: PathBuf,
-        /// What lies there instead.
-        found: String,
-    },
-    /// Two files that would be the same part of one sample.
-    #[error("`{stem}` has two {what}: {} and {}", first.display(), second.display())]
-    #[diagnostic(code(data::source::twins), help("keep one of the two"))]
-    Twins {
-        /// Stem of the sample.
-        stem: String,
-        /// `images` or `masks`.
-        what: &'static str,
-        /// One file.
-        first: PathBuf,
-        /// The other file.
-        second: PathBuf,
-    },
-    /// Images without a mask.
-    #[error("{count} of {of} images have no mask in {}: {}", folder.display(), examples.join(", "))]
-    #[diagnostic(
-        code(data::source::no_mask),
-        help(
-            "a mask has its image's name, or that name with _mask: X.jpg, X.png or X_mask.png; add the missing \
-              masks or remove the images"
-        )
-    )]
-    NoMask {
-        /// Where masks were looked for.
-        folder: PathBuf,
-        /// Names of the first few images.
-        examples: Vec<String>,
-        /// Images without a mask.
-        count: usize,
-        /// All images.
-        of: usize,
-    },
-    /// A list without the two columns.
-    #[error("list {} has no columns `image` and `mask`; its first line is `{found}`", path.display())]
-    #[diagnostic(code(data::list::header), help("the first line of a list is: image,mask"))]
-    ListHeader {
-        /// The list file.
-        path: PathBuf,
-        /// Its first line.
-        found: String,
-    },
-    /// A line that cannot be used.
-    #[error("list {}, line {line}: {detail}", path.display())]
-    #[diagnostic(code(data::list::line), help("each line after the first holds two paths: image,mask"))]
-    ListLine {
-        /// The list file.
-        path: PathBuf,
-        /// One-based line.
-        line: u64,
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// A list with a header and nothing else.
-    #[error("list {} names no samples", path.display())]
-    #[diagnostic(code(data::list::empty), help("add a line image,mask for each sample"))]
-    ListEmpty {
-        /// The list file.
-        path: PathBuf,
-    },
-    /// Too few samples to split.
-    #[error("{n} samples cannot be split by holding out every {every}th: one side would be empty")]
-    #[diagnostic(
-        code(data::source::split),
-        help("add samples, name a validation set as data.val, or lower data.holdout (at least 2)")
-    )]
-    SplitTooSmall {
-        /// Samples there are.
-        n: usize,
-        /// `data.holdout`.
-        every: u32,
-    },
-    /// More samples than ids.
-    #[error("{n} samples are more than the {} that can be numbered", u32::MAX)]
-    #[diagnostic(code(data::source::too_many), help("split the set, or lower data.crops_per_image"))]
-    TooMany {
-        /// Samples there would be.
-        n: u64,
-    },
 }
 
 #[cfg(test)]
@@ -299,14 +247,5 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&fifo).status();
         assert!(made.unwrap().success());
         assert!(matches!(read_file(&fifo, 9, &mut Vec::new()), Err(SourceError::NotAFile { .. })));
-    }
-
-    #[test]
-    fn open_tells_folders_from_lists() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(open(dir.path()), Err(SourceError::Layout { .. })));
-        fs::write(dir.path().join("l.csv"), "image,mask\na.png,b.png\n").unwrap();
-        assert_eq!(open(&dir.path().join("l.csv")).unwrap().len(), 1);
-        assert!(matches!(open(&dir.path().join("x")), Err(SourceError::NotFound { .. })));
     }
 }

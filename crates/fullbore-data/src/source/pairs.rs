@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fs;
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
@@ -52,7 +51,7 @@ impl PairFolders {
         let is_mask = |entry: &Entry| entry.stem().ends_with(MASK_SUFFIX);
         if images.pictures.iter().any(is_mask) {
             let masks = images.pictures.extract_if(.., |entry| is_mask(entry)).collect();
-            let masks = Listing { folder: folder.into(), pictures: masks, others: BTreeMap::new() };
+            let masks = Listing::of_pictures(folder, masks);
             return Self::pair(folder.into(), folder.into(), (images, masks));
         }
         let full = fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
@@ -130,7 +129,7 @@ impl PairFolders {
         if n_without > 0 {
             return Err(SourceError::NoMask { folder: masks, examples: without, count: n_without, of });
         }
-        super::subset::check_count(of as u64)?;
+        super::renumbered::check_count(of as u64)?;
         names.shrink_to_fit();
         Ok(PairFolders { images, masks, names })
     }
@@ -158,7 +157,7 @@ impl Source for PairFolders {
         let i = 2 * id.0 as usize;
         match part {
             Part::Image => self.images.join(self.names.get(i)),
-            Part::Mask => self.masks.join(self.names.get(i + 1)),
+            Part::Target => self.masks.join(self.names.get(i + 1)),
         }
     }
 }
@@ -185,7 +184,7 @@ mod tests {
             |id, part| source.file(id, part).strip_prefix(dir.path()).unwrap().display().to_string();
         Ok((0..source.len() as u32)
             .map(SampleId)
-            .map(|id| (source.name(id), relative(id, Part::Image), relative(id, Part::Mask)))
+            .map(|id| (source.name(id), relative(id, Part::Image), relative(id, Part::Target)))
             .collect())
     }
 

@@ -4,7 +4,7 @@ use fullbore_types::SampleId;
 
 use super::listing::Listing;
 use super::names::{NameTable, stem};
-use super::{Part, Source, SourceError, metadata};
+use super::{Part, Source, SourceError, Target, TargetKind, metadata};
 
 /// Pictures without targets, for prediction: one file, or those of a folder sorted by name. Hidden files, folders
 /// and files that do not end like pictures are passed over. A sample's name is its whole file name.
@@ -31,7 +31,7 @@ impl Pictures {
         if listing.pictures.is_empty() {
             return Err(SourceError::Empty { folder: path.into(), found: listing.summary() });
         }
-        super::subset::check_count(listing.pictures.len() as u64)?;
+        super::renumbered::check_count(listing.pictures.len() as u64)?;
         listing.pictures.sort_unstable();
         listing.pictures.iter().for_each(|entry| names.push(&entry.name));
         Ok(Self { folder: path.into(), names })
@@ -59,8 +59,16 @@ impl Source for Pictures {
         self.names.len()
     }
 
+    fn kind(&self) -> TargetKind {
+        TargetKind::None
+    }
+
     fn name(&self, id: SampleId) -> String {
         self.names.get(id.0 as usize).to_owned()
+    }
+
+    fn target(&self, _: SampleId) -> Target<'_> {
+        Target::None
     }
 
     /// # Panics

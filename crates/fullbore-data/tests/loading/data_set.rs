@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fullbore_data::source::{self, Part, Source, SourceError};
-use fullbore_data::{FaultPolicy, HostBatch, LoaderConfig, Resize};
+use fullbore_data::{FaultPolicy, Format, HostBatch, LoaderConfig, Resize};
 use fullbore_types::{Classes, SampleId, Size};
 use image::{GrayImage, ImageEncoder, Luma, Rgb, RgbImage};
 
@@ -26,7 +26,7 @@ pub(crate) fn config(batch_size: usize) -> LoaderConfig {
         seed: 5,
         epochs: 2,
         faults: FaultPolicy { max_bad: 0, ..FaultPolicy::default() },
-        ..LoaderConfig::new(batch_size, Size::new(12, 8), classes())
+        ..LoaderConfig::new(batch_size, Size::new(12, 8), Some(classes()))
     }
 }
 
@@ -62,7 +62,7 @@ impl InMemory {
 
     /// Replaces a part of a sample.
     pub(crate) fn with(mut self, i: usize, part: Part, bytes: Vec<u8>) -> Self {
-        self.files[i][usize::from(part == Part::Mask)] = bytes;
+        self.files[i][usize::from(part == Part::Target)] = bytes;
         self
     }
 
@@ -86,7 +86,7 @@ impl Source for InMemory {
 
     fn read(&self, id: SampleId, part: Part, _: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         bytes.clear();
-        bytes.extend(&self.files[id.0 as usize][usize::from(part == Part::Mask)]);
+        bytes.extend(&self.files[id.0 as usize][usize::from(part == Part::Target)]);
         Ok(())
     }
 }
@@ -119,7 +119,7 @@ impl Folder {
     }
 
     pub(crate) fn source(&self) -> Arc<dyn Source> {
-        source::open(self.path()).unwrap()
+        source::open(self.path(), Format::Auto, Some(&classes())).unwrap()
     }
 }
 
@@ -133,6 +133,6 @@ pub(crate) fn seen(batch: &HostBatch) -> Seen {
         batch.ids().iter().map(|id| id.0).collect(),
         batch.images().to_vec(),
         batch.masks().to_vec(),
-        format!("{:?}", batch.frames()),
+        format!("{:?} {:?} {:?}", batch.frames(), batch.points(), batch.visibility()),
     )
 }

@@ -73,11 +73,11 @@ fn sizes_may_differ_from_sample_to_sample() {
 #[test]
 fn an_error_comes_in_its_place_and_the_rest_follows() {
     for workers in [0, 3] {
-        let source = InMemory::new(9).with(4, Part::Mask, b"text".to_vec()).shared();
+        let source = InMemory::new(9).with(4, Part::Target, b"text".to_vec()).shared();
         let mut loader = EvalLoader::start(source, EvalConfig { workers, ..eval_config() }).unwrap();
         assert_eq!(loader.by_ref().take(4).filter(Result::is_ok).count(), 4);
         let error = loader.next().unwrap().unwrap_err().to_string();
-        assert_eq!(error, "Mask/s4 is not an image: it starts with `text`");
+        assert_eq!(error, "Target/s4 is not an image: it starts with `text`");
         assert_eq!(loader.map(|sample| sample.unwrap().id.0).collect::<Vec<_>>(), [5, 6, 7, 8]);
     }
 }
@@ -85,7 +85,7 @@ fn an_error_comes_in_its_place_and_the_rest_follows() {
 #[test]
 fn prediction_needs_no_masks_and_keeps_the_native_image() {
     for (resize, side) in [(Resize::Stretch, 8), (Resize::Crop, 16)] {
-        let source = InMemory::new(3).with(1, Part::Mask, b"no mask at all".to_vec()).shared();
+        let source = InMemory::new(3).with(1, Part::Target, b"no mask at all".to_vec()).shared();
         let config =
             EvalConfig { resize, classes: None, keep_native: true, pad_multiple: 4, ..eval_config() };
         let samples: Vec<_> = EvalLoader::start(source, config).unwrap().map(Result::unwrap).collect();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use fullbore_data::source::{Part, Repeat, Source};
+use fullbore_data::source::{Part, Renumbered, Source};
 use fullbore_data::{BadSample, DataError, FaultPolicy, Hooks, Loader, LoaderConfig, Notice, Resize, Shard};
 use fullbore_types::{Position, SampleId, Size};
 use proptest::prelude::*;
@@ -134,7 +134,7 @@ fn when_nothing_can_be_loaded_the_walk_ends() {
 fn crops_of_one_image_count_once() {
     let faults = FaultPolicy { max_bad: 1, ..tolerant(4).faults };
     for workers in [0, 3] {
-        let source = Arc::new(Repeat::new(some_bad(4, &BTreeSet::from([2])), 8).unwrap());
+        let source = Arc::new(Renumbered::repeat(some_bad(4, &BTreeSet::from([2])), 8).unwrap());
         let config = LoaderConfig { workers, faults: faults.clone(), ..tolerant(4) };
         let run = run(source, config, Position::default());
         assert_eq!((run.error, run.bad.len(), run.batches.len()), (None, 1, 16));

@@ -213,7 +213,7 @@ fn a_slab_dropped_in_another_thread_lets_the_loader_go_on() {
 fn dropping_a_loader_at_any_point_joins_its_threads() {
     // A thread that stayed would hold the source.
     for round in 0..1000 {
-        let source = InMemory::new(6).with(round % 6, Part::Mask, b"torn".to_vec()).shared();
+        let source = InMemory::new(6).with(round % 6, Part::Target, b"torn".to_vec()).shared();
         let faults = FaultPolicy { max_bad_share: 1.0, ..FaultPolicy::default() };
         let (workers, prefetch) = (round % 5, 1 + round % 3);
         let config = LoaderConfig { workers, prefetch, epochs: 9, faults, ..config(2) };

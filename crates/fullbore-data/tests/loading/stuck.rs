@@ -58,7 +58,7 @@ impl Source for Stuck {
     }
 
     fn read(&self, id: SampleId, part: Part, max: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
-        if part == Part::Mask && self.stuck.contains(&id.0) {
+        if part == Part::Target && self.stuck.contains(&id.0) {
             self.entered.send(id.0).unwrap();
             self.gate.pass();
         }
@@ -101,7 +101,7 @@ fn all(source: Arc<dyn Source>, config: LoaderConfig) -> Vec<Seen> {
 
 #[test]
 fn a_stuck_read_is_given_up_named_and_replaced() {
-    let expected = all(InMemory::new(7).with(4, Part::Mask, b"torn".to_vec()).shared(), patient(2, 0));
+    let expected = all(InMemory::new(7).with(4, Part::Target, b"torn".to_vec()).shared(), patient(2, 0));
     for workers in [1, 3] {
         let (source, ends) = stuck(7, [4]);
         let reasons = Arc::new(Mutex::new(Vec::new()));
@@ -116,7 +116,7 @@ fn a_stuck_read_is_given_up_named_and_replaced() {
         let hooks = Hooks { notify: Some(Arc::new(notify)), pin: None };
         assert_eq!(all(source, LoaderConfig { hooks, ..patient(2, workers) }), expected);
         let reasons = reasons.lock().unwrap();
-        assert_eq!(*reasons, ["reading Mask/s4 (Mask of sample `s4`) had not ended after 0.4 s"]);
+        assert_eq!(*reasons, ["reading Target/s4 (Target of sample `s4`) had not ended after 0.4 s"]);
         ends.clear();
     }
 }
@@ -184,7 +184,7 @@ fn evaluation_goes_on_after_a_stuck_read() {
         let samples: Vec<_> = EvalLoader::start(source, config).unwrap().collect();
         assert_eq!(samples.iter().filter(|sample| sample.is_ok()).count(), 6);
         let error = samples[4].as_ref().unwrap_err().to_string();
-        assert_eq!(error, "reading Mask/s4 (Mask of sample `s4`) had not ended after 0.4 s");
+        assert_eq!(error, "reading Target/s4 (Target of sample `s4`) had not ended after 0.4 s");
         ends.clear();
     }
 }

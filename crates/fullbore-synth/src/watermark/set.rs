@@ -272,7 +272,7 @@ mod tests {
     use std::sync::Barrier;
 
     use fullbore_data::decode::{DecodeScratch, Picture, Wanted};
-    use fullbore_data::source::{self, Part};
+    use fullbore_data::source::{PairFolders, Part, Source};
     use fullbore_data::{CanvasSize, DecodeLimits};
     use fullbore_types::{SampleId, Size};
     use miette::Diagnostic;
@@ -359,7 +359,7 @@ mod tests {
             ("val", 3, report.manifest.clean.val),
             ("test", 2, report.manifest.clean.test),
         ] {
-            let source = source::open(&output.join(split)).unwrap();
+            let source = PairFolders::open(&output.join(split)).unwrap();
             assert_eq!(source.len(), count);
             let mut empty = 0;
             for id in (0..count as u32).map(SampleId) {
@@ -368,7 +368,7 @@ mod tests {
                     source.read(id, part, 1 << 20, &mut bytes).unwrap();
                     decode(&bytes, &source.file(id, part), wanted)
                 };
-                let (image, mask) = (read(Part::Image, Wanted::Rgb), read(Part::Mask, Wanted::Mask));
+                let (image, mask) = (read(Part::Image, Wanted::Rgb), read(Part::Target, Wanted::Mask));
                 assert_eq!((image.0, mask.0), (Size::new(64, 48), Size::new(64, 48)));
                 assert!(mask.1.iter().all(|value| [0, 255].contains(value)));
                 empty += u32::from(mask.1.iter().all(|value| *value == 0));

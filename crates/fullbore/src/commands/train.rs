@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::Args;
-use fullbore_events::{EventLog, Reporter, RunDir, RunStatus};
+use fullbore_events::{BadSampleList, EventLog, Reporter, RunDir, RunStatus};
 use fullbore_train::checkpoint::Saved;
 use fullbore_train::run::{Summary, train};
 use fullbore_train::{Plan, setup};
@@ -59,7 +59,8 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
         }
     };
     let log = EventLog::open(&run_dir.events())?;
-    let reporter = Reporter::new(vec![Box::new(log), Box::new(Progress::on_stderr())]);
+    let bad_samples = BadSampleList::new(run_dir.bad_samples());
+    let reporter = Reporter::new(vec![Box::new(log), Box::new(bad_samples), Box::new(Progress::on_stderr())]);
     let summary = train(&plan, prepared, &run_dir, &reporter, &stop).inspect_err(|_| {
         if run_dir.last_checkpoint().exists() {
             eprintln!("what was learnt is saved; once the cause is mended: {}", resume_command(&run_dir));
@@ -102,6 +103,7 @@ fn to_json(summary: &Summary, plan: &Plan, run_dir: &RunDir) -> serde_json::Valu
         "samples_per_s": summary.samples_per_s,
         "data_wait": summary.data_wait,
         "loss": summary.loss,
+        "bad_samples": summary.bad_samples,
         "seconds": summary.seconds,
         "metrics": summary.scores.as_ref().map(metrics),
         "best": summary.best.as_ref().map(|best| serde_json::json!({
@@ -116,6 +118,9 @@ fn to_json(summary: &Summary, plan: &Plan, run_dir: &RunDir) -> serde_json::Valu
 fn print_result(summary: &Summary, plan: &Plan, run_dir: &RunDir) {
     let folder = run_dir.path().display();
     say!("run folder  {folder}");
+    if summary.bad_samples > 0 {
+        say!("bad samples  {}, replaced: {}", summary.bad_samples, run_dir.bad_samples().display());
+    }
     if let Some(best) = &summary.best {
         let (metric, value, epoch) = (&plan.checkpoint.metric, best.value, best.epoch + 1);
         say!("best {metric}  {value:.4} in epoch {epoch}: {}", run_dir.best_checkpoint().display());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fullbore_data::yardstick::{RawRate, raw_decode};
-use fullbore_data::{DecodeLimits, LoaderStats};
+use fullbore_data::{DecodeLimits, Loader, LoaderStats};
 use fullbore_train::setup::{self, DataSets};
 use fullbore_train::{Plan, TrainError};
 use fullbore_types::Position;
@@ -85,8 +85,8 @@ pub(super) fn run(args: DataArgs) -> Result<i32, CommandError> {
 /// Draws batches for a while, as a step that takes no time would.
 fn load(plan: &Plan, data: &DataSets, workers: usize, duration: Duration) -> Result<Pass, TrainError> {
     let start = Instant::now();
-    let loader = setup::loader(plan, data.train.clone(), workers, Position::default(), u64::MAX)?;
-    let mut loader = loader;
+    let config = setup::loader_config(plan, workers);
+    let mut loader = Loader::start(data.train.clone(), config, Position::default())?;
     let mut first = None;
     let mut samples = 0;
     let mut elapsed = Duration::ZERO;
@@ -118,15 +118,17 @@ fn to_json(pass: &Pass, raw: &RawRate, workers: usize) -> serde_json::Value {
         "samples": pass.samples,
         "seconds": pass.seconds,
         "bytes_read": pass.stats.bytes_read,
+        "queue_depth": pass.stats.queue_depth(),
         "stage_seconds": stages,
     })
 }
 
 /// Seconds by stage, summed over the threads; from the start, the first batch included.
-fn stages(stats: &LoaderStats) -> [(&'static str, f64); 6] {
+fn stages(stats: &LoaderStats) -> [(&'static str, f64); 7] {
     [
         ("read", stats.read),
         ("decode", stats.decode),
+        ("resize", stats.resize),
         ("pack", stats.pack),
         ("wait_for_room", stats.wait_for_room),
         ("wait_for_work", stats.wait_for_work),

@@ -1,0 +1,176 @@
+use std::path::{Path, PathBuf};
+
+use fullbore_types::{SampleId, Size};
+
+use super::json::{self, Annotation, Contents};
+use super::{Images, annotation_error, by_id, find_json};
+use crate::canvas::Rect;
+use crate::points::{MAX_COORDINATE, MAX_POINTS, Point, PointTable, Visibility};
+use crate::source::{About, Part, Source, SourceError, Target, TargetKind};
+
+/// How much larger than its box an instance is shown.
+const BOX_GROWTH: f64 = 1.25;
+
+/// The instances of a COCO file that have labelled key points. A sample is an instance, not an image: it shows its
+/// box, grown by a quarter, made square and cut off at the image's borders. Samples are sorted by image, in the order
+/// of the file. Crowds are left out.
+///
+/// Key points are taken as they are: whole numbers are the centres of pixels.
+#[derive(Debug)]
+pub struct CocoPoints {
+    images: Images,
+    instances: Vec<Instance>,
+    points: PointTable,
+}
+
+#[derive(Debug)]
+struct Instance {
+    /// Annotation id.
+    id: i64,
+    image: u32,
+    window: Rect,
+}
+
+/// An instance of the file, before images and categories are known.
+struct Found {
+    id: i64,
+    image_id: i64,
+    category_id: i64,
+    /// Left, top, width, height.
+    bbox: [f64; 4],
+    points: Vec<Point>,
+}
+
+impl CocoPoints {
+    /// Reads the whole file; opens no picture. Of a folder, its one JSON file. Images are looked for as in
+    /// [`CocoMasks`](super::CocoMasks::open).
+    ///
+    /// # Errors
+    /// When the file cannot be read or used, its instances have different numbers of points, none is labelled, or the
+    /// images are not found.
+    pub fn open(path: &Path) -> Result<Self, SourceError> {
+        let json = find_json(path)?;
+        let mut found: Vec<Found> = Vec::new();
+        let Contents { images, categories } = json::read(&json, |annotation| {
+            let id = annotation.id;
+            found.extend(labelled(annotation).map_err(|detail| annotation_error(&json, id, detail))?);
+            Ok(())
+        })?;
+        let Some(first) = found.first() else {
+            return Err(SourceError::NoSamples { path: json });
+        };
+        crate::source::renumbered::check_count(found.len().max(images.len()) as u64)?;
+
+        let k = first.points.len();
+        let category = categories.iter().find(|category| category.id == first.category_id);
+        let mut points = match category {
+            Some(category) if category.keypoints.0.len() == k => {
+                PointTable { names: category.keypoints.0.clone(), points: Vec::new() }
+            }
+            _ => PointTable::numbered(k),
+        };
+        let image_of = by_id(&images, &json)?;
+        let mut instances = Vec::new();
+        for (at, instance) in found.iter().enumerate() {
+            let wrong = |detail| annotation_error(&json, instance.id, detail);
+            let Some(&image) = image_of.get(&instance.image_id) else {
+                return Err(wrong(format!("image {} is not in the file", instance.image_id)));
+            };
+            if instance.points.len() != k {
+                let n = instance.points.len();
+                return Err(wrong(format!("{n} points, though annotation {} has {k}", first.id)));
+            }
+            let size = images[image].size();
+            let window = window(instance.bbox, size)
+                .ok_or_else(|| wrong(format!("a box {:?} outside of its image of {size}", instance.bbox)))?;
+            instances.push((at, Instance { id: instance.id, image: image as u32, window }));
+        }
+        instances.sort_by_key(|(_, instance)| instance.image);
+        points.points.reserve_exact(found.len() * k);
+        instances.iter().for_each(|(at, _)| points.points.extend(&found[*at].points));
+        let instances = instances.into_iter().map(|(_, instance)| instance).collect();
+
+        Ok(CocoPoints { images: Images::new(json, &images)?, instances, points })
+    }
+
+    fn instance(&self, id: SampleId) -> &Instance {
+        &self.instances[id.0 as usize]
+    }
+}
+
+/// An annotation as an instance; `None` without labelled points, and for crowds.
+fn labelled(annotation: Annotation) -> Result<Option<Found>, String> {
+    let Annotation { id, image_id, category_id, iscrowd, bbox, keypoints, .. } = annotation;
+    let Some(keypoints) = keypoints.filter(|_| iscrowd == 0) else { return Ok(None) };
+    let (triples, rest) = keypoints.0.as_chunks::<3>();
+    if !rest.is_empty() || triples.len() > MAX_POINTS {
+        let n = keypoints.0.len();
+        return Err(format!(
+            "{n} numbers as key points; expected x, y and visibility of at most {MAX_POINTS}"
+        ));
+    }
+    let points: Vec<Point> =
+        triples.iter().map(|&[x, y, v]| Point::read(x, y, v)).collect::<Result<_, _>>()?;
+    if points.iter().all(|point| point.visibility == Visibility::NotLabelled) {
+        return Ok(None);
+    }
+    let bbox = bbox.ok_or("no bbox; an instance is shown by it")?;
+    let bbox: [f64; 4] = bbox.0.try_into().map_err(|_| "a bbox is left, top, width and height".to_owned())?;
+    let sensible = bbox.iter().all(|v| v.abs() <= MAX_COORDINATE) && bbox[2] > 0.0 && bbox[3] > 0.0;
+    match sensible {
+        true => Ok(Some(Found { id, image_id, category_id, bbox, points })),
+        false => Err(format!("a bbox of {bbox:?}; expected pixels, with width and height above 0")),
+    }
+}
+
+/// What shows an instance: whole pixels within an image of `size`. `None` when its box lies outside.
+fn window([left, top, width, height]: [f64; 4], size: Size) -> Option<Rect> {
+    let half = width.max(height) * BOX_GROWTH / 2.0;
+    let range = |start: f64, length: f64, side: u32| {
+        let centre = start + length / 2.0;
+        let edge = |v: f64| v.clamp(0.0, f64::from(side)) as u32;
+        (edge((centre - half).floor()), edge((centre + half).ceil()))
+    };
+    let ((x, right), (y, bottom)) = (range(left, width, size.width), range(top, height, size.height));
+    (right > x && bottom > y).then(|| Rect { x, y, size: Size::new(right - x, bottom - y) })
+}
+
+impl Source for CocoPoints {
+    fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    fn kind(&self) -> TargetKind {
+        TargetKind::Points { k: self.points.k() }
+    }
+
+    fn point_names(&self) -> &[String] {
+        &self.points.names
+    }
+
+    fn name(&self, id: SampleId) -> String {
+        let Instance { id, image, .. } = self.instance(id);
+        format!("{}#{id}", self.images.stem(*image as usize))
+    }
+
+    fn file(&self, id: SampleId, part: Part) -> PathBuf {
+        match part {
+            Part::Image => self.images.file(self.instance(id).image as usize),
+            Part::Target => self.images.json.clone(),
+        }
+    }
+
+    fn target(&self, id: SampleId) -> Target<'_> {
+        Target::Points(self.points.of(id.0 as usize))
+    }
+
+    fn about(&self, id: SampleId) -> About {
+        let instance = self.instance(id);
+        let size = self.images.sizes[instance.image as usize];
+        About { size: Some(size), window: Some(instance.window), mm_per_px: None }
+    }
+
+    fn image_number(&self, id: SampleId) -> u32 {
+        self.instance(id).image
+    }
+}
