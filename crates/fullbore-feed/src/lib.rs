@@ -1,6 +1,7 @@
 //! Host batches to ready micro-batches on the device. Bytes travel as u8 in NHWC order; normalisation and layout
 //! happen on the device. [`whole_images`] is the way of validation and prediction.
 
+pub mod augment;
 mod pin;
 pub mod whole_images;
 

@@ -4,6 +4,15 @@ use crate::Kind;
 use crate::error::Result;
 use crate::tensor::{Tensor, wrap};
 
+/// What [`Tensor::grid_sample`] finds outside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// The outermost pixels.
+    Edge,
+    /// The image mirrored about its outer pixel edges.
+    Mirrored,
+}
+
 fn inner(t: Option<&Tensor>) -> Option<&tch::Tensor> {
     t.map(|t| &t.0)
 }
@@ -74,6 +83,30 @@ impl Tensor {
     /// Bilinear resize to (height, width).
     pub fn upsample_bilinear(&self, height: i64, width: i64, align_corners: bool) -> Result<Self> {
         wrap("upsample_bilinear2d", self.0.f_upsample_bilinear2d([height, width], align_corners, None, None))
+    }
+
+    /// Bilinear samples (`grid_sample`, half-pixel convention) of `self` `[B, C, H, W]` at `grid` `[B, h, w, 2]`, x before
+    /// y, where -1 and 1 are the outer pixel edges: `[B, C, h, w]`, row-major. Points that are no numbers give some pixel.
+    pub fn grid_sample(&self, grid: &Tensor, outside: Outside) -> Result<Self> {
+        let (bilinear, outside) = (
+            0,
+            match outside {
+                Outside::Edge => 1,
+                Outside::Mirrored => 2,
+            },
+        );
+        wrap("grid_sampler_2d", self.0.f_grid_sampler_2d(&grid.0, bilinear, outside, false))
+    }
+
+    /// Pads the last two dimensions by repeating the outermost elements.
+    pub fn pad2d_edge(&self, left: i64, right: i64, top: i64, bottom: i64) -> Result<Self> {
+        wrap("replication_pad2d", self.0.f_replication_pad2d([left, right, top, bottom]))
+    }
+
+    /// Each channel of `self` `[B, C, H, W]` convolved with a kernel of its own from `weight` `[C, 1, kh, kw]`, unpadded.
+    pub fn conv2d_depthwise(&self, weight: &Tensor) -> Result<Self> {
+        let groups = weight.0.size()[0];
+        wrap("conv2d", self.0.f_conv2d(&weight.0, None::<&tch::Tensor>, [1, 1], [0, 0], [1, 1], groups))
     }
 
     /// Pads the last two dimensions with zeros.

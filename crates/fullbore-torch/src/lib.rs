@@ -28,6 +28,7 @@ pub use allocator::{CpuMemory, cpu_memory, release_cached_cpu_memory, reset_cpu_
 pub use cuda::{CudaDevice, CudaState, PinnedHost};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};
+pub use functional::Outside;
 pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
 pub use host_memory::HostMemory;
 pub use list::{AdamWStep, TensorList, adamw_step};

@@ -45,6 +45,21 @@ impl Tensor {
         wrap("add_", self.0.shallow_clone().f_add_(&other.0)).map(drop)
     }
 
+    /// Adds a number in place.
+    pub fn add_scalar_(&self, value: f64) -> Result<()> {
+        wrap("add_", self.0.shallow_clone().f_add_scalar_(value)).map(drop)
+    }
+
+    /// `self + a b`, element by element.
+    pub fn addcmul(&self, a: &Tensor, b: &Tensor) -> Result<Self> {
+        wrap("addcmul", self.0.f_addcmul(&a.0, &b.0))
+    }
+
+    /// Adds `a b` in place.
+    pub fn addcmul_(&self, a: &Tensor, b: &Tensor) -> Result<()> {
+        wrap("addcmul_", self.0.shallow_clone().f_addcmul_(&a.0, &b.0)).map(drop)
+    }
+
     /// Subtracts in place.
     pub fn sub_(&self, other: &Tensor) -> Result<()> {
         wrap("sub_", self.0.shallow_clone().f_sub_(&other.0)).map(drop)
@@ -53,6 +68,51 @@ impl Tensor {
     /// Multiplies in place.
     pub fn mul_(&self, other: &Tensor) -> Result<()> {
         wrap("mul_", self.0.shallow_clone().f_mul_(&other.0)).map(drop)
+    }
+
+    /// Multiplies by a number in place.
+    pub fn mul_scalar_(&self, value: f64) -> Result<()> {
+        wrap("mul_", self.0.shallow_clone().f_mul_scalar_(value)).map(drop)
+    }
+
+    /// Multiplies whole numbers by one in place.
+    pub fn mul_int_(&self, value: i64) -> Result<()> {
+        wrap("mul_", self.0.shallow_clone().f_mul_scalar_(value)).map(drop)
+    }
+
+    /// 1 / x.
+    pub fn reciprocal(&self) -> Result<Self> {
+        wrap("reciprocal", self.0.f_reciprocal())
+    }
+
+    /// Absolute values, in place.
+    pub fn abs_(&self) -> Result<()> {
+        wrap("abs_", self.0.shallow_clone().f_abs_()).map(drop)
+    }
+
+    /// e^x in place.
+    pub fn exp_(&self) -> Result<()> {
+        wrap("exp_", self.0.shallow_clone().f_exp_()).map(drop)
+    }
+
+    /// Largest whole numbers not above the elements.
+    pub fn floor(&self) -> Result<Self> {
+        wrap("floor", self.0.f_floor())
+    }
+
+    /// Rounds down to whole numbers, in place.
+    pub fn floor_(&self) -> Result<()> {
+        wrap("floor_", self.0.shallow_clone().f_floor_()).map(drop)
+    }
+
+    /// Elements to the power of those of `exponent`.
+    pub fn pow(&self, exponent: &Tensor) -> Result<Self> {
+        wrap("pow", self.0.f_pow(&exponent.0))
+    }
+
+    /// The smaller of two elements.
+    pub fn minimum(&self, other: &Tensor) -> Result<Self> {
+        wrap("minimum", self.0.f_minimum(&other.0))
     }
 
     /// Sets every element to a number.
@@ -68,6 +128,36 @@ impl Tensor {
     /// At least `min` in every element.
     pub fn clamp_min(&self, min: f64) -> Result<Self> {
         wrap("clamp_min", self.0.f_clamp_min(min))
+    }
+
+    /// Between two numbers in every element, in place.
+    pub fn clamp_(&self, min: f64, max: f64) -> Result<()> {
+        wrap("clamp_", self.0.shallow_clone().f_clamp_(min, max)).map(drop)
+    }
+
+    /// Between the elements of two tensors.
+    pub fn clamp_between(&self, min: &Tensor, max: &Tensor) -> Result<Self> {
+        wrap("clamp", self.0.f_clamp_tensor(Some(&min.0), Some(&max.0)))
+    }
+
+    /// Between the elements of two tensors, in place.
+    pub fn clamp_between_(&self, min: &Tensor, max: &Tensor) -> Result<()> {
+        wrap("clamp_", self.0.shallow_clone().f_clamp_tensor_(Some(&min.0), Some(&max.0))).map(drop)
+    }
+
+    /// Keeps the bits that are set in `mask`, in place. Whole numbers only.
+    pub fn bitwise_and_(&self, mask: i64) -> Result<()> {
+        wrap("bitwise_and_", self.0.shallow_clone().f_bitwise_and_(mask)).map(drop)
+    }
+
+    /// Flips the bits that are set in `other`, in place. Whole numbers only.
+    pub fn bitwise_xor_(&self, other: &Tensor) -> Result<()> {
+        wrap("bitwise_xor_", self.0.shallow_clone().f_bitwise_xor_tensor_(&other.0)).map(drop)
+    }
+
+    /// Bits moved down; the sign moves in. Whole numbers only.
+    pub fn shift_right(&self, bits: i64) -> Result<Self> {
+        wrap("bitwise_right_shift", self.0.f_bitwise_right_shift_tensor_scalar(bits))
     }
 
     /// Sum of all elements, in the given type.
@@ -113,6 +203,26 @@ impl Tensor {
         wrap("gt", self.0.f_gt(value))
     }
 
+    /// Where elements differ. bool.
+    pub fn ne(&self, other: &Tensor) -> Result<Self> {
+        wrap("ne", self.0.f_ne_tensor(&other.0))
+    }
+
+    /// Where elements are below those of `other`. bool.
+    pub fn lt(&self, other: &Tensor) -> Result<Self> {
+        wrap("lt", self.0.f_lt_tensor(&other.0))
+    }
+
+    /// Where elements are at least those of `other`. bool.
+    pub fn ge(&self, other: &Tensor) -> Result<Self> {
+        wrap("ge", self.0.f_ge_tensor(&other.0))
+    }
+
+    /// Where either is true. bool.
+    pub fn logical_or(&self, other: &Tensor) -> Result<Self> {
+        wrap("logical_or", self.0.f_logical_or(&other.0))
+    }
+
     /// Where both are true. bool.
     pub fn logical_and(&self, other: &Tensor) -> Result<Self> {
         wrap("logical_and", self.0.f_logical_and(&other.0))
@@ -121,6 +231,27 @@ impl Tensor {
     /// Replaces elements where `mask` (bool) is true by a number.
     pub fn masked_fill(&self, mask: &Tensor, value: f64) -> Result<Self> {
         wrap("masked_fill", self.0.f_masked_fill(&mask.0, value))
+    }
+
+    /// These elements where `condition` (bool) is true, those of `other` elsewhere.
+    pub fn where_or(&self, condition: &Tensor, other: &Tensor) -> Result<Self> {
+        wrap("where", self.0.f_where_self(&condition.0, &other.0))
+    }
+
+    /// The elements at `index` (i64) along a dimension, one for each element of `index`. Nothing waits for the device,
+    /// so an index beyond the end may show up later, as an error of the device.
+    pub fn gather(&self, dim: i64, index: &Tensor) -> Result<Self> {
+        wrap("gather", self.0.f_gather(dim, &index.0, false))
+    }
+
+    /// The entries of a dimension that `index` (i64, one dimension) names, in its order.
+    pub fn index_select(&self, dim: i64, index: &Tensor) -> Result<Self> {
+        wrap("index_select", self.0.f_index_select(dim, &index.0))
+    }
+
+    /// Replaces elements where `mask` (bool) is true by a number, in place.
+    pub fn masked_fill_(&self, mask: &Tensor, value: f64) -> Result<()> {
+        wrap("masked_fill_", self.0.shallow_clone().f_masked_fill_(&mask.0, value)).map(drop)
     }
 
     /// The same elements in another shape; one size may be -1.

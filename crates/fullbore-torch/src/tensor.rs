@@ -66,6 +66,11 @@ impl Tensor {
         wrap("randn", tch::Tensor::f_randn(size, (Kind::Float, device)))
     }
 
+    /// The numbers from 0 below `n`.
+    pub fn arange(n: i64, kind: Kind, device: Device) -> Result<Self> {
+        wrap("arange", tch::Tensor::f_arange(n, (kind, device)))
+    }
+
     /// A CPU tensor with a copy of `data` (f32, f64, i64, i32, u8, ...), one dimension.
     pub fn from_slice<T: tch::kind::Element>(data: &[T]) -> Result<Self> {
         wrap("from_slice", tch::Tensor::f_from_slice(data))
@@ -138,6 +143,12 @@ impl Tensor {
     /// On another device. A copy to the host makes the host wait.
     pub fn to_device(&self, device: Device) -> Result<Self> {
         wrap("to_device", self.0.f_to_device(device))
+    }
+
+    /// On another device. The host does not wait for work that was given to the device before: a few kilobytes of plain
+    /// host memory are taken over at once.
+    pub fn send_to(&self, device: Device) -> Result<Self> {
+        wrap("send_to", self.0.f_to_device_(device, self.kind(), true, false))
     }
 
     /// A copy with storage of its own and the same strides.

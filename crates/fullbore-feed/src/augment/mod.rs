@@ -1,0 +1,198 @@
+//! The device twin of augmentation: the arithmetic of [`fullbore_augment::params`] on a whole batch, and heat-maps.
+//!
+//! Composed of tensor operations, so that it runs wherever libtorch does. What a batch needs is known on the host before
+//! anything starts: passes that no sample uses are left out, and the host never waits for the device.
+
+mod blur;
+mod coordinates;
+mod elastic;
+mod heatmaps;
+mod points;
+mod tone;
+
+use fullbore_augment::{AugmentParams, Border, Policy};
+use fullbore_torch::{Autocast, Device, Error, Kind, NoGrad, Result, Tensor};
+use fullbore_types::Size;
+
+use coordinates::Coordinates;
+pub use heatmaps::heatmaps;
+use tone::Tone;
+
+/// Applies [`AugmentParams`] to batches on a device: the twin of [`fullbore_augment::cpu::Augmenter`].
+#[derive(Debug)]
+pub struct DeviceTwin {
+    frame: Frame,
+    flip_pairs: Vec<[usize; 2]>,
+    coordinates: Coordinates,
+    tone: Tone,
+    kind: Kind,
+}
+
+/// The sizes and what lies outside, the same for every sample.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    canvas: Size,
+    out: Size,
+    border: Border,
+    channels: usize,
+    device: Device,
+}
+
+/// Landmarks of a batch.
+#[derive(Clone, Debug)]
+pub struct Points {
+    /// f32 `[b, K, 2]`, x before y, in pixels.
+    pub places: Tensor,
+    /// u8 `[b, K]`, 0 where there is nothing to see.
+    pub visibility: Tensor,
+}
+
+/// A batch after augmentation.
+#[derive(Debug)]
+pub struct Augmented {
+    /// `[b, C, h, w]`, channels_last, normalised, in the twin's element type.
+    pub images: Tensor,
+    /// u8 `[b, h, w]`, where masks came in.
+    pub masks: Option<Tensor>,
+    /// In output pixels, where points came in.
+    pub points: Option<Points>,
+}
+
+impl DeviceTwin {
+    /// For the sizes, border and landmark pairs of `policy`. `mean` and `std` have one number per channel (1 or 3) where
+    /// white is 1; `kind`: element type of the images that come out.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// When `mean` and `std` do not have 1 or 3 numbers each.
+    pub fn new(policy: &Policy, mean: &[f32], std: &[f32], kind: Kind, device: Device) -> Result<Self> {
+        let channels = mean.len();
+        assert!((channels == 1 || channels == 3) && std.len() == channels, "one mean and std per channel");
+        let frame =
+            Frame { canvas: policy.canvas(), out: policy.out(), border: policy.border(), channels, device };
+        Ok(Self {
+            frame,
+            flip_pairs: policy.flip_pairs().to_vec(),
+            coordinates: Coordinates::new(frame)?,
+            tone: Tone::new(frame, mean, std)?,
+            kind,
+        })
+    }
+
+    /// Augments a batch, one row of parameters per sample. `images`: u8 `[b, H, W, C]` of the policy's canvas size;
+    /// `masks`: u8 `[b, H, W]`; `points` in canvas pixels. All on the twin's device.
+    ///
+    /// No gradients are recorded, and a surrounding autocast region changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for tensors of other shapes or types, and when memory runs out.
+    pub fn apply(
+        &self,
+        images: &Tensor,
+        masks: Option<&Tensor>,
+        points: Option<&Points>,
+        params: &[AugmentParams],
+    ) -> Result<Augmented> {
+        self.check(images, masks, points, params.len())?;
+        let _no_grad = NoGrad::new();
+        let _full_precision = Autocast::new(self.frame.device, None)?;
+        let n = params.len() as i64;
+        let [h, w] = [self.frame.out.height, self.frame.out.width].map(i64::from);
+        let out = Augmented {
+            // NHWC memory seen as NCHW is channels_last.
+            images: Tensor::empty(&[n, h, w, self.frame.channels as i64], self.kind, self.frame.device)?
+                .permute(&[0, 3, 1, 2])?,
+            masks: masks.map(|_| Tensor::empty(&[n, h, w], Kind::Uint8, self.frame.device)).transpose()?,
+            points: points.map(|p| points::transform(self.frame, &self.flip_pairs, p, params)).transpose()?,
+        };
+        let mut start = 0;
+        for params in params.chunks(self.at_once(params.len())) {
+            let n = params.len() as i64;
+            let of = |t: &Tensor| t.narrow(0, start, n);
+            let source = self.coordinates.source(params)?;
+            let image = self.image(&source, &of(images)?, params)?;
+            of(&out.images)?.copy_(&image)?;
+            if let (Some(masks), Some(out)) = (masks, &out.masks) {
+                of(out)?.copy_(&self.coordinates.nearest(&source, &of(masks)?)?)?;
+            }
+            start += n;
+        }
+        Ok(out)
+    }
+
+    /// Samples per round. On the CPU what lies between the operations should stay in the caches.
+    fn at_once(&self, n: usize) -> usize {
+        match self.frame.device {
+            Device::Cpu => 1,
+            _ => n.max(1),
+        }
+    }
+
+    /// Finished images f32 `[n, C, h, w]` from canvases u8 `[n, H, W, C]`.
+    fn image(&self, source: &Tensor, canvas: &Tensor, params: &[AugmentParams]) -> Result<Tensor> {
+        let canvas = canvas.permute(&[0, 3, 1, 2])?.to_kind(Kind::Float)?;
+        for (i, sample) in params.iter().enumerate().filter(|(_, sample)| sample.blur_sigma > 0.0) {
+            let canvas = canvas.narrow(0, i as i64, 1)?;
+            canvas.copy_(&blur::blurred(&canvas, sample.blur_sigma)?)?;
+        }
+        let samples = self.coordinates.sample(source, &canvas)?;
+        let image = self.tone.finish(samples, params)?;
+        if let Some(share) = self.coordinates.share(source, params)? {
+            image.mul_(&share)?;
+        }
+        Ok(image)
+    }
+
+    fn check(
+        &self,
+        images: &Tensor,
+        masks: Option<&Tensor>,
+        points: Option<&Points>,
+        n: usize,
+    ) -> Result<()> {
+        let (n, [h, w]) = (n as i64, [self.frame.canvas.height, self.frame.canvas.width].map(i64::from));
+        expect("images", images, Kind::Uint8, &[n, h, w, self.frame.channels as i64])?;
+        if let Some(masks) = masks {
+            expect("masks", masks, Kind::Uint8, &[n, h, w])?;
+        }
+        if let Some(Points { places, visibility }) = points {
+            let k = visibility.size().get(1).copied().unwrap_or(0);
+            expect("points", places, Kind::Float, &[n, k, 2])?;
+            expect("visibility", visibility, Kind::Uint8, &[n, k])?;
+            let most = self.flip_pairs.iter().flatten().max();
+            if most.is_some_and(|&most| most as i64 >= k) {
+                return Err(refused(format!("{k} points, but pairs up to {most:?} change places")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn expect(name: &str, tensor: &Tensor, kind: Kind, size: &[i64]) -> Result<()> {
+    match tensor.kind() == kind && tensor.size() == size {
+        true => Ok(()),
+        false => {
+            let (found, of) = (tensor.kind(), tensor.size());
+            Err(refused(format!("{name} are {found:?} {of:?}, expected {kind:?} {size:?}")))
+        }
+    }
+}
+
+fn refused(message: String) -> Error {
+    Error::Invalid { op: "augment".into(), message }
+}
+
+/// `N` numbers of every sample, one after the other.
+fn of_each<T, const N: usize>(
+    params: &[AugmentParams],
+    numbers: impl Fn(&AugmentParams) -> [T; N],
+) -> Vec<T> {
+    params.iter().flat_map(numbers).collect()
+}
+
+/// Host numbers as a tensor of a shape on the device.
+fn upload(numbers: &[f32], size: &[i64], device: Device) -> Result<Tensor> {
+    Tensor::from_slice(numbers)?.reshape(size)?.send_to(device)
+}
