@@ -18,7 +18,8 @@ mod policy;
 mod stage;
 
 pub use config::{
-    AugmentConfig, Blur, Border, Chance, Crop, Degrees, Elastic, Erase, Noise, Preset, Progressive, Ranged,
+    AugmentConfig, AugmentDevice, Blur, Border, Chance, Crop, Degrees, Elastic, Erase, Noise, Preset,
+    Progressive, Ranged,
 };
 pub use heatmap::render_heatmaps;
 pub use params::{AugmentParams, EraseBox, MAX_ERASE, ROW_LEN, keyed_hash, normal_of, row};

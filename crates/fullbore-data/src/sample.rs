@@ -198,8 +198,9 @@ impl SampleReader {
         place: impl FnOnce(Size) -> Placement,
         out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
     ) -> Result<(Placement, Frame), DataError> {
-        let Scratch { image_file, mask_file, image, mask, key, found, cached, decode, draw, resample, .. } =
-            scratch;
+        let Scratch {
+            image_file, mask_file, image, mask, key, found, cached, decode, draw, resample, ..
+        } = scratch;
         let about = source.about(id);
         let place = |size| match about.window.and_then(|window| window.within(size)) {
             Some(window) => place(window.size).of_part(window, size),

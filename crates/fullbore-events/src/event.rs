@@ -155,6 +155,15 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
+    /// What happens to training samples, and where. Evaluation never has it.
+    Augmentation {
+        /// `off`, `cpu` or `device`.
+        side: String,
+        /// Why there.
+        reason: String,
+        /// What it does, a line for each operation.
+        operations: Vec<String>,
+    },
     /// The number of decoding threads was adjusted to what was measured.
     WorkersChanged {
         /// Threads before.
@@ -367,6 +376,7 @@ mod tests {
                 batch: 2,
             },
             Event::CacheDecided { mode: "ram".into(), bytes: 7, reason: "all fits".into() },
+            Event::Augmentation { side: "cpu".into(), reason: "r".into(), operations: vec!["flip".into()] },
             Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() },
             Event::Warning { message: "w\n\"".into() },
             Event::RunFinished {

@@ -127,6 +127,7 @@ impl<'a> Run<'a> {
                 ..self.plan.data.fault_policy()
             },
             hooks,
+            stage: self.ground.augment.stage.clone(),
             ..setup::loader_config(self.plan, self.ground.workers)
         };
         self.caching = Caching::decide(self.plan, &self.ground.data, &config);
@@ -188,6 +189,7 @@ impl<'a> Run<'a> {
             steps_total: self.steps_total,
             plan: serde_json::to_value(self.plan).ok(),
         });
+        self.ground.augment.announce(self.reporter);
     }
 
     /// One optimizer step, whatever micro-batch it takes.
@@ -195,7 +197,7 @@ impl<'a> Run<'a> {
         let lr = self.lr();
         let next = batch.next_position();
         let samples = batch.len();
-        let mut open = self.ground.engine.begin(DeviceBatch::upload(batch, self.ground.device)?)?;
+        let mut open = self.ground.engine.begin(self.upload(batch)?)?;
         while let StepOutcome::OutOfMemory { at, message } =
             self.ground.engine.advance(&mut open, self.micro)?
         {
@@ -206,6 +208,10 @@ impl<'a> Run<'a> {
         self.ground.progress.step += 1;
         self.ground.progress.position = next;
         Ok(())
+    }
+
+    fn upload(&self, batch: HostBatch) -> Result<DeviceBatch, TrainError> {
+        Ok(DeviceBatch::upload(batch, self.ground.device, self.ground.augment.on_device.as_ref())?)
     }
 
     /// Halves the micro-batch after running out of memory, and frees what can be freed.

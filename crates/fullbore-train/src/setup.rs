@@ -14,6 +14,7 @@ use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
 use fullbore_types::Size;
 
 use crate::TrainError;
+use crate::augmentation::Augmentation;
 use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
 use crate::evaluate::EvalSettings;
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub workers: usize,
     /// What it trains and validates on.
     pub data: DataSets,
+    /// What happens to training samples.
+    pub augment: Augmentation,
     /// Network, optimizer, and all memory that steps need for good.
     pub engine: Engine,
     /// How far the run has come.
@@ -55,7 +58,17 @@ pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainErr
         }
     };
     let workers = workers(plan, device);
-    Ok(Prepared { device, precision, workers, data, engine, progress, _deterministic: deterministic })
+    let augment = Augmentation::decide(plan, device, workers)?;
+    Ok(Prepared {
+        device,
+        precision,
+        workers,
+        data,
+        augment,
+        engine,
+        progress,
+        _deterministic: deterministic,
+    })
 }
 
 /// What scoring a model needs.
