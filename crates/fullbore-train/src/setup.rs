@@ -128,6 +128,11 @@ impl DataSets {
     }
 }
 
+/// All samples of `data.train`, with masks.
+pub fn open_training(plan: &Plan) -> Result<Arc<dyn Source>, TrainError> {
+    open(plan, train_path(plan)?)
+}
+
 /// Opens a data set with masks.
 fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
     Ok(source::open(path, plan.data.format, Some(&plan.data.classes()))?)

@@ -3,5 +3,5 @@
 mod colours;
 mod sheet;
 
-pub use colours::{class_colour, coloured, overlay, rgb};
+pub use colours::{class_colour, coloured, mark, overlay, rgb};
 pub use sheet::Sheet;

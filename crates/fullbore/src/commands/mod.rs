@@ -5,6 +5,7 @@ mod doctor;
 mod eval;
 mod init;
 mod predict;
+mod show;
 mod synth;
 mod train;
 
@@ -48,6 +49,9 @@ enum Command {
     Synth(synth::SynthCommand),
     /// Show devices, libtorch, threads and memory
     Doctor,
+    /// Draw what a run would do, to look at before it does
+    #[command(subcommand)]
+    Show(show::ShowCommand),
     /// Measure parts of a run on their own
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -64,6 +68,7 @@ impl Cli {
             Command::Init(args) => init::run(args),
             Command::Synth(command) => synth::run(command),
             Command::Doctor => doctor::run(),
+            Command::Show(command) => show::run(command),
             Command::Bench(command) => bench::run(command),
         }
     }

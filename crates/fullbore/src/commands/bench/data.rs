@@ -20,7 +20,7 @@ pub(in crate::commands) struct DataArgs {
     #[command(flatten)]
     settings: Settings,
     /// Duration of each of the measurements that alternate: loader and raw loop
-    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 3.0, value_parser = super::seconds)]
     seconds: f64,
     /// How many times both are measured; the best of each counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -28,13 +28,6 @@ pub(in crate::commands) struct DataArgs {
     /// Print one machine-readable summary as the last line of standard output
     #[arg(long)]
     json: bool,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds from 0 to 3600".into()),
-    }
 }
 
 /// One pass through the loader.

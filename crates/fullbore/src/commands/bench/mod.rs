@@ -1,5 +1,6 @@
 //! `fullbore bench`: parts of a run, measured on their own.
 
+mod augment;
 mod data;
 mod step;
 
@@ -14,6 +15,8 @@ pub(super) enum BenchCommand {
     Step(step::StepArgs),
     /// Loading alone: files to ready batches, beside a raw loop of the same decoders
     Data(data::DataArgs),
+    /// Files to batches that are ready for the network, augmented on the CPU and on the device, with several workers
+    Augment(augment::AugmentArgs),
 }
 
 /// Runs a benchmark.
@@ -21,5 +24,13 @@ pub(super) fn run(command: BenchCommand) -> Result<i32, CommandError> {
     match command {
         BenchCommand::Step(args) => step::run(args),
         BenchCommand::Data(args) => data::run(args),
+        BenchCommand::Augment(args) => augment::run(args),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0 to 3600".into()),
     }
 }
