@@ -1,0 +1,25 @@
+//! Decisions about memory, threads and placement, from plain values: numbers in, decisions out. Knows no clock, no
+//! files, no device and no libtorch, so that every rule can be tested on any machine.
+//!
+//! ```text
+//! MemoryConfig (the user's `memory:` section) + Bounds -> Governor
+//! an attempt at a step + Readings -> Governor::observe -> Decision: clean up, halve, grow, recompute, give up
+//! probes of the real step -> plan_micro -> the micro-batch to begin with, and what fills the memory
+//! ```
+//!
+//! Beside it: how many batches wait ready on the device ([`buffer`]), which device does what ([`placement`]), how cores
+//! are shared between the model and the data ([`threads`]), which of two ways is faster ([`measured`]), and failures
+//! on purpose ([`faults`]).
+
+mod budget;
+mod ceilings;
+mod chain;
+mod cleaning;
+mod governor;
+mod memory_config;
+mod readings;
+
+pub use budget::{Budget, BudgetError, in_words};
+pub use governor::{Attempt, Bounds, Change, Decision, Governor, GovernorState, Outcome, WhyMicro};
+pub use memory_config::{MemoryConfig, SettingError};
+pub use readings::{DeviceReading, HostReading, Readings};
