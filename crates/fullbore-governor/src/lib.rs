@@ -15,11 +15,13 @@ mod budget;
 mod ceilings;
 mod chain;
 mod cleaning;
+mod decision;
 mod governor;
 mod memory_config;
 mod readings;
 
 pub use budget::{Budget, BudgetError, in_words};
-pub use governor::{Attempt, Bounds, Change, Decision, Governor, GovernorState, Outcome, WhyMicro};
+pub use decision::{Attempt, Change, Decision, Outcome, WhyMicro};
+pub use governor::{Bounds, Governor, GovernorState};
 pub use memory_config::{MemoryConfig, SettingError};
 pub use readings::{DeviceReading, HostReading, Readings};

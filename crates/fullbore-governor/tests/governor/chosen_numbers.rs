@@ -221,6 +221,10 @@ fn over_eight_tenths_it_cleans_up_what_is_held_for_nothing() {
     assert_eq!(cleaned(801, 500), Some((false, why)));
     assert!(cleaned(901, 500).unwrap().0, "over nine tenths it is aggressive");
     assert_eq!(cleaned(850, 840), None, "what the next step needs again is kept");
+    let mut governor = governor(Bounds::whole(8));
+    governor.observe(attempt(8, Outcome::Done), &held(850, 840));
+    let last_batch = governor.observe(attempt(3, Outcome::Done), &held(850, 400));
+    assert_eq!(last_batch, Decision::Nothing, "a smaller last batch makes it no less needed");
 }
 
 #[test]

@@ -75,9 +75,8 @@ fn sizes(bounds: Bounds) -> Vec<usize> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// However memory comes and goes: sizes stay on the chain, every change goes one way for one reason, a size that
-    /// failed fails again only under clearly more room than ever before or after the wait for it has doubled, and
-    /// the changes stay few.
+    /// However memory comes and goes: sizes stay on the chain, a size fails at most once under one limit, it is tried
+    /// again only under clearly more room than in all its failures, and the changes stay few.
     #[test]
     fn nothing_flaps(
         device in device(), bounds in bounds(),
@@ -87,7 +86,7 @@ proptest! {
         let sizes = sizes(bounds);
         let mut governor = Governor::new(MemoryConfig::default(), bounds);
         let (mut changes, mut step) = (0, 0);
-        // Highest limit at a failure by size and recomputing, and failures since the limit last was clearly higher.
+        // Highest limit at which a size was given up, by size and recomputing.
         let mut failed: HashMap<(usize, bool), u64> = HashMap::new();
         for (limit, steps) in &limits {
             let mut failures_here: HashMap<(usize, bool), u32> = HashMap::new();
