@@ -18,10 +18,12 @@ mod cleaning;
 mod decision;
 mod governor;
 mod memory_config;
+mod micro_plan;
 mod readings;
 
 pub use budget::{Budget, BudgetError, in_words};
 pub use decision::{Attempt, Change, Decision, Outcome, WhyMicro};
 pub use governor::{Bounds, Governor, GovernorState};
 pub use memory_config::{MemoryConfig, SettingError};
+pub use micro_plan::{FixedBytes, MicroPlan, MicroPlanError, Probe, plan_micro};
 pub use readings::{DeviceReading, HostReading, Readings};
