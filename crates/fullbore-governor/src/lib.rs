@@ -12,6 +12,7 @@
 //! on purpose ([`faults`]).
 
 mod budget;
+pub mod buffer;
 mod ceilings;
 mod chain;
 mod cleaning;
@@ -19,6 +20,7 @@ mod decision;
 mod governor;
 mod memory_config;
 mod micro_plan;
+pub mod placement;
 mod readings;
 
 pub use budget::{Budget, BudgetError, in_words};
