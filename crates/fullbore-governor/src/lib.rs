@@ -18,10 +18,12 @@ mod chain;
 mod cleaning;
 mod decision;
 mod governor;
+pub mod measured;
 mod memory_config;
 mod micro_plan;
 pub mod placement;
 mod readings;
+pub mod threads;
 
 pub use budget::{Budget, BudgetError, in_words};
 pub use decision::{Attempt, Change, Decision, Outcome, WhyMicro};
