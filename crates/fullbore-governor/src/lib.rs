@@ -17,6 +17,7 @@ mod ceilings;
 mod chain;
 mod cleaning;
 mod decision;
+pub mod faults;
 mod governor;
 pub mod measured;
 mod memory_config;
