@@ -183,3 +183,25 @@ const ROW_LEN: i64 = 48;
 fn refused(message: String) -> Error {
     Error::Invalid { op: "augment kernel".into(), message }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nvrtc_takes_the_kernel_where_it_is_there() {
+        match crate::cuda::ptx(SOURCE) {
+            Ok(ptx) => assert!(ptx.contains(".entry fullbore_augment("), "{ptx}"),
+            Err(reason) if reason.contains("is not there") => eprintln!("skipped: {reason}"),
+            Err(reason) => panic!("{reason}"),
+        }
+    }
+
+    #[test]
+    fn without_a_gpu_the_reason_is_told() {
+        if let crate::CudaState::NoDriver = crate::start().cuda {
+            let reason = AugmentKernel::new(Device::Cuda(0)).unwrap_err();
+            assert!(reason.contains("CUDA is not loaded"), "{reason}");
+        }
+    }
+}

@@ -197,7 +197,7 @@ impl Kernel {
 }
 
 /// PTX for the oldest GPUs that libtorch serves; drivers translate it for newer ones.
-fn ptx(source: &str) -> Result<String, String> {
+pub(crate) fn ptx(source: &str) -> Result<String, String> {
     // NVRTC comes with libtorch but lies outside the search path. It looks for the second library by its bare name.
     let folder = crate::library_folder().join("../../nvidia/cu13/lib");
     for name in ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"] {
