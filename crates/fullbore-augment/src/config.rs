@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct AugmentConfig {
     /// Where the operations start from.
     pub preset: Preset,
+    /// Which side augments. The policy itself does not know it: both give the same result but for rounding.
+    pub device: AugmentDevice,
     /// What lies outside the canvas.
     pub border: Border,
     /// `false` where a mirrored image would be wrong (cephalograms, text): the preset's flips are dropped.
@@ -65,6 +67,7 @@ impl AugmentConfig {
     pub fn of(preset: Preset) -> Self {
         Self {
             preset,
+            device: AugmentDevice::Auto,
             border: Border::Constant,
             allow_flip: true,
             flip_pairs: None,
@@ -87,6 +90,19 @@ impl AugmentConfig {
             elastic: Elastic::default(),
         }
     }
+}
+
+/// Which twin runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AugmentDevice {
+    /// Whichever is measured to be better.
+    #[default]
+    Auto,
+    /// The loader's workers.
+    Cpu,
+    /// The device that trains.
+    Device,
 }
 
 /// A named set of operations.

@@ -1,5 +1,7 @@
 //! The smooth displacement of [`crate::params`], for whole rows and for single points.
 
+use std::ops::Range;
+
 use fullbore_types::Size;
 
 use crate::params::{AugmentParams, keyed_hash};
@@ -31,44 +33,55 @@ pub(crate) fn displacement(params: &AugmentParams, out: Size, (x, y): (f64, f64)
     (mixed(0), mixed(1))
 }
 
-/// The displacement of whole rows. Holds its tables from one sample to the next.
-#[derive(Clone, Debug, Default)]
+/// The displacement of whole rows, cell by cell. Keeps the memory of its tables from one sample to the next.
+#[derive(Debug, Default)]
 pub(crate) struct ElasticRows {
-    /// Per output column, the cell and the weight of its far node.
-    columns: Vec<(u32, f32)>,
-    /// Per node of one grid row, the movement in pixels after mixing the rows above and below.
-    nodes: Vec<[f32; 2]>,
+    /// Per output column, the weight of the far node of its cell.
+    weights: Vec<f32>,
+    /// Per cell, the columns that lie in it.
+    columns: Vec<Range<usize>>,
+}
+
+/// A part of a row that lies in one cell of the grid: the displacement is `near + (far - near) weight`.
+pub(crate) struct RowCell<'a> {
+    pub(crate) columns: Range<usize>,
+    /// One per column.
+    pub(crate) weights: &'a [f32],
+    /// Movement in pixels along x and y at the cell's left edge, and at its right one.
+    pub(crate) near: [f32; 2],
+    pub(crate) far: [f32; 2],
 }
 
 impl ElasticRows {
     /// Prepares the columns for a sample.
     pub(crate) fn start(&mut self, params: &AugmentParams, out: Size) {
+        self.weights.clear();
         self.columns.clear();
-        self.columns.extend((0..out.width).map(|x| {
+        for x in 0..out.width {
             let (i, s) = cell(f64::from(x), out.width, params.elastic_cells);
-            (i, s as f32)
-        }));
+            let x = x as usize;
+            self.weights.push(s as f32);
+            // Cells narrower than a pixel may hold no column.
+            self.columns.resize(self.columns.len().max(i as usize + 1), x..x);
+            self.columns[i as usize].end = x + 1;
+        }
     }
 
-    /// Displacements in pixels of the pixels of row `y`, from the first column.
-    pub(crate) fn row<'a>(
-        &'a mut self,
-        params: &AugmentParams,
-        out: Size,
-        y: u32,
-    ) -> impl Iterator<Item = [f32; 2]> + 'a {
+    /// The cells of row `y` in their order.
+    pub(crate) fn row(&self, params: &AugmentParams, out: Size, y: u32) -> impl Iterator<Item = RowCell<'_>> {
         let (j, t) = cell(f64::from(y), out.height, params.elastic_cells);
-        let t = t as f32;
-        self.nodes.clear();
-        self.nodes.extend((0..=params.elastic_cells).map(|i| {
+        let (params, t) = (*params, t as f32);
+        let movement = move |i| {
             [0, 1].map(|axis| {
-                let (near, far) = (node(params, i, j, axis), node(params, i, j + 1, axis));
+                let (near, far) = (node(&params, i, j, axis), node(&params, i, j + 1, axis));
                 params.elastic_alpha * (near + (far - near) * t)
             })
-        }));
-        self.columns.iter().map(|&(i, s)| {
-            let (near, far) = (self.nodes[i as usize], self.nodes[i as usize + 1]);
-            [0, 1].map(|axis| near[axis] + (far[axis] - near[axis]) * s)
+        };
+        self.columns.iter().zip(0..).map(move |(columns, i)| RowCell {
+            columns: columns.clone(),
+            weights: &self.weights[columns.clone()],
+            near: movement(i),
+            far: movement(i + 1),
         })
     }
 }
@@ -90,11 +103,19 @@ mod tests {
         rows.start(&params, out);
         let mut largest = 0f32;
         for y in 0..40 {
-            for (x, d) in rows.row(&params, out, y).enumerate() {
-                let point = displacement(&params, out, (x as f64, f64::from(y)));
-                assert!((f64::from(d[0]) - point.0).abs() < 1e-5 && (f64::from(d[1]) - point.1).abs() < 1e-5);
-                largest = largest.max(d[0].abs()).max(d[1].abs());
+            let mut seen = 0;
+            for cell in rows.row(&params, out, y) {
+                for (x, s) in cell.columns.zip(cell.weights) {
+                    let d = [0, 1].map(|axis| cell.near[axis] + (cell.far[axis] - cell.near[axis]) * s);
+                    let point = displacement(&params, out, (x as f64, f64::from(y)));
+                    assert!((f64::from(d[0]) - point.0).abs() < 1e-5);
+                    assert!((f64::from(d[1]) - point.1).abs() < 1e-5);
+                    assert_eq!(x, seen);
+                    seen += 1;
+                    largest = largest.max(d[0].abs()).max(d[1].abs());
+                }
             }
+            assert_eq!(seen, 50);
         }
         assert!(largest > 0.5 && largest <= 1.1, "{largest}");
     }

@@ -12,12 +12,15 @@ mod config;
 pub mod cpu;
 mod draw;
 mod elastic;
+mod heatmap;
 pub mod params;
 mod policy;
 mod stage;
 
 pub use config::{
-    AugmentConfig, Blur, Border, Chance, Crop, Degrees, Elastic, Erase, Noise, Preset, Progressive, Ranged,
+    AugmentConfig, AugmentDevice, Blur, Border, Chance, Crop, Degrees, Elastic, Erase, Noise, Preset,
+    Progressive, Ranged,
 };
+pub use heatmap::render_heatmaps;
 pub use params::{AugmentParams, EraseBox, MAX_ERASE, ROW_LEN, keyed_hash, normal_of, row};
 pub use policy::{AugmentError, Policy};

@@ -6,6 +6,8 @@ use crate::config::{AugmentConfig, Border, Preset};
 use crate::params::MAX_ERASE;
 use crate::stage::{Op, Stage};
 
+/// Longest side of a canvas or an output in pixels, as for the data.
+const MAX_SIDE: u32 = 16_384;
 /// Smallest and largest factor on a length.
 const FACTORS: [f64; 2] = [0.1, 10.0];
 /// Smallest and largest exponent: beyond, dark or bright pixels all become one.
@@ -70,6 +72,12 @@ impl AugmentConfig {
     /// # Errors
     /// The first key whose value cannot work, with what it may be.
     pub fn resolve(&self, canvas: Size, out: Size, landmarks: Option<usize>) -> Result<Policy, AugmentError> {
+        for size in [canvas, out] {
+            let sides = 1..=MAX_SIDE;
+            if !sides.contains(&size.width) || !sides.contains(&size.height) {
+                return Err(refuse("data.size", size, format!("sides from 1 to {MAX_SIDE}")));
+            }
+        }
         let mut policy = match self.preset {
             Preset::Progressive => {
                 let change = &self.progressive;
@@ -444,6 +452,9 @@ mod tests {
         assert!(endless.resolve(SIDE, SIDE, None).is_err());
         endless.gamma.range = Some([0.5, f64::INFINITY]);
         assert!(endless.resolve(SIDE, SIDE, None).is_err());
+        for size in [Size::new(0, 5), Size::new(5, 16_385)] {
+            assert!(AugmentConfig::default().resolve(SIDE, size, None).is_err());
+        }
     }
 
     #[test]

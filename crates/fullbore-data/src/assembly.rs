@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use fullbore_types::{Position, SampleKey, Size};
+use fullbore_types::{Frame, Position, SampleId, SampleKey, Size};
 
 use crate::DataError;
 use crate::canvas::Placement;
@@ -24,13 +24,13 @@ use crate::reads::{MAX_STUCK, wait_at_most, wait_for_end};
 use crate::ring::{Ring, Slot};
 use crate::sample::{MaskOut, Scratch, contained, points_of};
 use crate::source::{Part, TargetKind};
+use crate::stage::SampleStage;
+use crate::stats::timed;
 
 /// What workers and consumer share.
 pub(crate) struct Assembly {
     pub(crate) intake: Arc<Intake>,
-    pub(crate) resize: Resize,
-    pub(crate) canvas: Size,
-    pub(crate) seed: u64,
+    place: Place,
     ring: Ring,
     cursor: Mutex<Cursor>,
     line: Mutex<Line>,
@@ -38,6 +38,14 @@ pub(crate) struct Assembly {
     work: Condvar,
     /// The batch at the front is finished, none will come, or a read has ended after the stop.
     delivery: Condvar,
+}
+
+/// What decides where the pixels of a sample come to lie.
+pub(crate) struct Place {
+    pub(crate) resize: Resize,
+    pub(crate) canvas: Size,
+    pub(crate) seed: u64,
+    pub(crate) stage: Option<Arc<dyn SampleStage>>,
 }
 
 /// The batch to open next.
@@ -68,18 +76,10 @@ pub(crate) enum Next {
 }
 
 impl Assembly {
-    pub(crate) fn new(
-        intake: Intake,
-        (resize, canvas, seed): (Resize, Size, u64),
-        ring: Ring,
-        cursor: Cursor,
-        line: Line,
-    ) -> Self {
+    pub(crate) fn new(intake: Intake, place: Place, ring: Ring, cursor: Cursor, line: Line) -> Self {
         Assembly {
             intake: Arc::new(intake),
-            resize,
-            canvas,
-            seed,
+            place,
             ring,
             cursor: Mutex::new(cursor),
             line: Mutex::new(line),
@@ -227,7 +227,7 @@ impl Assembly {
     /// Takes a slab, waiting for one, and the next batch's samples. `None` at the end or when stopped.
     fn open_batch(&self) -> Option<OpenBatch> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        cursor.enter_epoch(self.seed)?;
+        cursor.enter_epoch(self.place.seed)?;
         let start = Instant::now();
         let slab = self.ring.acquire()?;
         add_since(&self.intake.counters.wait_for_room, start);
@@ -250,24 +250,24 @@ impl Assembly {
         line.slot(job).map_or(Arrival::GoOn, Arrival::Fill)
     }
 
-    /// Decodes a sample that was read into its slot, and notes the outcome.
+    /// Decodes a sample that was read into its slot, by way of the stage if there is one, and notes the outcome.
     fn settle(&self, job: &Job, mut slot: Slot, read: Result<(), DataError>, scratch: &mut Scratch) {
-        let Intake { source, reader, counters } = &*self.intake;
-        let (source, id) = (&**source, job.id());
-        let key = SampleKey { seed: self.seed, epoch: job.position.epoch, sample: id };
+        let source = &*self.intake.source;
+        let id = job.id();
+        let key = SampleKey { seed: self.place.seed, epoch: job.position.epoch, sample: id };
         let loaded = read.and_then(|()| {
             contained(source, id, scratch, |scratch| {
                 let (image, mask) = slot.parts();
-                let place = |size| Placement::training(self.resize, size, self.canvas, key);
-                let out = |_: &Placement| (image, MaskOut::Canvas(mask));
-                let (_, frame) = reader.decode(source, id, scratch, counters, place, out)?;
-                Ok((frame, points_of(source, id)))
+                match &self.place.stage {
+                    None => self.decode(id, key, scratch, image, mask),
+                    Some(stage) => self.decode_for(&**stage, id, key, scratch, image, mask),
+                }
             })
         });
         match loaded {
-            Ok((frame, points)) => {
+            Ok(frame) => {
                 let mut line = self.line();
-                line.done(job, slot, frame, points, self.canvas);
+                line.done(job, slot, frame, scratch.points());
                 self.tell_of_progress(&line);
             }
             Err(error) => {
@@ -278,6 +278,51 @@ impl Assembly {
                 self.tell_of_failure(&line);
             }
         }
+    }
+
+    /// Decodes a sample onto a canvas, and puts its points on it.
+    fn decode(
+        &self,
+        id: SampleId,
+        key: SampleKey,
+        scratch: &mut Scratch,
+        image: &mut [u8],
+        mask: &mut [u8],
+    ) -> Result<Frame, DataError> {
+        let Intake { source, reader, counters } = &*self.intake;
+        let Place { resize, canvas, .. } = self.place;
+        let place = |size| Placement::training(resize, size, canvas, key);
+        let out = |_: &Placement| (image, MaskOut::Canvas(mask));
+        let (_, frame) = reader.decode(&**source, id, scratch, counters, place, out)?;
+        scratch.place_points(points_of(&**source, id), &frame, canvas);
+        Ok(frame)
+    }
+
+    /// The same on a canvas of the worker's own, from which the stage makes the sample.
+    fn decode_for(
+        &self,
+        stage: &dyn SampleStage,
+        id: SampleId,
+        key: SampleKey,
+        scratch: &mut Scratch,
+        image: &mut [u8],
+        mask: &mut [u8],
+    ) -> Result<Frame, DataError> {
+        let (mut worker, mut canvas) = scratch.lend_stage(|| stage.worker());
+        let n_pixels = self.place.canvas.area() as usize;
+        canvas.image.resize(n_pixels * self.intake.reader.channels(), 0);
+        canvas.mask.resize(if mask.is_empty() { 0 } else { n_pixels }, 0);
+        let frame = self.decode(id, key, scratch, &mut canvas.image, &mut canvas.mask)?;
+        timed(&self.intake.counters.augment, || {
+            worker.image(key, &canvas.image, image);
+            if !mask.is_empty() {
+                worker.mask(key, &canvas.mask, mask);
+            }
+            let (places, visibility) = scratch.points_mut();
+            worker.points(key, places, visibility);
+        });
+        scratch.take_back(worker, canvas);
+        Ok(frame)
     }
 
     /// Makes a read that takes too long the fault of its sample.

@@ -11,6 +11,8 @@ use indexmap::IndexMap;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::cache::CacheMode;
+use crate::decode::DecodeLimits;
 use crate::faults::FaultPolicy;
 use crate::source::Format;
 
@@ -70,6 +72,34 @@ pub struct DataConfig {
     /// Seconds after which a read is given up.
     #[serde(default = "default_read_timeout")]
     pub read_timeout: f64,
+    /// Most pixels of one image, as its header tells them; larger ones count as bad.
+    #[serde(default = "default_max_pixels")]
+    pub max_pixels: u64,
+    /// Most bytes of one file; longer ones count as bad.
+    #[serde(default = "default_max_file_bytes")]
+    pub max_file_bytes: u64,
+    /// Where decoded samples are kept from epoch to epoch.
+    #[serde(default = "default_cache")]
+    pub cache: CacheMode,
+    /// Most bytes of the cache and the ring of host batches together; `None` leaves the choice to
+    /// [`crate::cache::decide`].
+    #[serde(default)]
+    pub cache_bytes: Option<u64>,
+    /// Folder of a cache on disk; `None`: [`crate::cache::default_folder`].
+    #[serde(default)]
+    pub cache_dir: Option<PathBuf>,
+}
+
+fn default_max_pixels() -> u64 {
+    DecodeLimits::default().max_pixels
+}
+
+fn default_max_file_bytes() -> u64 {
+    DecodeLimits::default().max_bytes
+}
+
+fn default_cache() -> CacheMode {
+    CacheMode::Off
 }
 
 fn default_max_bad() -> usize {
@@ -118,6 +148,15 @@ impl DataConfig {
         if !(0.0..=1.0).contains(&self.max_bad_share) {
             return Err(value("data.max_bad_share", self.max_bad_share, "a share from 0 to 1"));
         }
+        let largest = DecodeLimits::default();
+        for (key, value_of, most) in [
+            ("data.max_pixels", self.max_pixels, largest.max_pixels),
+            ("data.max_file_bytes", self.max_file_bytes, largest.max_bytes),
+        ] {
+            if !(1..=most).contains(&value_of) {
+                return Err(value(key, value_of, format!("1 to {most}")));
+            }
+        }
         let seconds = READ_TIMEOUT_SECONDS;
         if !seconds.contains(&self.read_timeout) {
             let allowed = format!("{} to {} seconds", seconds.start(), seconds.end());
@@ -133,6 +172,11 @@ impl DataConfig {
             values: self.classes.values().copied().collect(),
             void_value: self.void,
         }
+    }
+
+    /// What one file may ask for.
+    pub fn decode_limits(&self) -> DecodeLimits {
+        DecodeLimits { max_pixels: self.max_pixels, max_bytes: self.max_file_bytes }
     }
 
     /// What happens with bad samples, with none known yet.
@@ -385,7 +429,7 @@ mod tests {
             "train": "set", "val": null, "holdout": 5, "format": "auto", "size": 256, "resize": "stretch",
             "crops_per_image": 1, "channels": 3, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
             "classes": {"zebra": 0, "apple": 255}, "void": null, "workers": "auto", "prefetch": 4,
-            "drop_last": true
+            "drop_last": true, "cache": "auto", "cache_bytes": null
         }))
         .unwrap()
     }

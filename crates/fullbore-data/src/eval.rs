@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fullbore_types::{Classes, Frame, SampleId, Size};
 
 use crate::DataError;
+use crate::cache::{Cache, Recipe};
 use crate::canvas::{Placement, Rect};
 use crate::config::Resize;
 use crate::crew::Crew;
@@ -42,6 +43,8 @@ pub struct EvalConfig {
     pub limits: DecodeLimits,
     /// How long one file may take to be read; see [`crate::FaultPolicy::read_timeout`].
     pub read_timeout: Duration,
+    /// Where samples are kept from one evaluation to the next. Not used with `keep_native`.
+    pub cache: Option<Arc<Cache>>,
 }
 
 /// One sample for evaluation.
@@ -115,7 +118,11 @@ impl EvalLoader {
         assert!(config.pad_multiple > 0 && config.size.area() > 0, "a canvas has pixels");
         let n_samples =
             u32::try_from(source.len()).map_err(|_| SourceError::TooMany { n: source.len() as u64 })?;
-        let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        let EvalConfig { size, resize, channels, classes, .. } = &config;
+        let recipe = || Recipe::evaluation(*resize, *size, *channels, classes.as_ref());
+        let cache = config.cache.as_ref().filter(|_| !config.keep_native);
+        let reader = SampleReader::new(*channels, classes.as_ref(), config.limits)
+            .with_shelf(cache.and_then(|cache| cache.shelf(recipe())));
         reader.check(&*source)?;
         let (workers, reads) = (config.workers, Reads::new(config.read_timeout));
         let shared = Arc::new(Shared {
@@ -143,7 +150,7 @@ impl EvalLoader {
 
     /// What has been done so far. Waiting is not measured here.
     pub fn stats(&self) -> LoaderStats {
-        self.shared.intake.counters.snapshot()
+        self.shared.intake.stats()
     }
 
     fn hire(&mut self) -> Result<(), DataError> {

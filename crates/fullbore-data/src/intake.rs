@@ -9,7 +9,7 @@ use fullbore_types::SampleId;
 use crate::DataError;
 use crate::sample::{SampleReader, Scratch, contained, names};
 use crate::source::{Part, Source};
-use crate::stats::Counters;
+use crate::stats::{Counters, LoaderStats};
 
 /// What reading needs. A thread whose read never ends keeps this alive and nothing else that is shared.
 pub(crate) struct Intake {
@@ -29,6 +29,13 @@ impl Intake {
         contained(&*self.source, id, scratch, |scratch| {
             self.reader.read(&*self.source, id, scratch, &self.counters, at)
         })
+    }
+
+    /// What has been done so far, and what the cache holds.
+    pub(crate) fn stats(&self) -> LoaderStats {
+        let mut stats = self.counters.snapshot();
+        (stats.cache.held_samples, stats.cache.held_bytes) = self.reader.held();
+        stats
     }
 
     /// Name and file of one part of a sample.

@@ -10,7 +10,7 @@ use fullbore_types::{Affine, Frame, Position, SampleId, Size};
 use crate::DataError;
 use crate::faults::{Encounter, Fault, Names};
 use crate::order::substitute;
-use crate::points::{BatchPoints, Point};
+use crate::points::BatchPoints;
 use crate::reads::Reads;
 use crate::ring::{Slab, SlabInParts, Slot};
 
@@ -192,14 +192,14 @@ impl Line {
         self.batch(job)?.slots[job.attempt.slot].take()
     }
 
-    /// Notes that a sample lies in its place, and its points, which are in pixels of the source.
-    pub(crate) fn done(&mut self, job: &Job, slot: Slot, frame: Frame, points: &[Point], canvas: Size) {
+    /// Notes that a sample lies in its place, and where its points do.
+    pub(crate) fn done(&mut self, job: &Job, slot: Slot, frame: Frame, points: (&[[f32; 2]], &[u8])) {
         // The slab can only be joined once its slots are gone.
         drop(slot);
         let Some(batch) = self.batch(job) else { return };
         batch.meta.ids[job.attempt.slot] = job.id();
         batch.frames[job.attempt.slot] = frame;
-        batch.points.put(job.attempt.slot, points, &frame, canvas);
+        batch.points.put(job.attempt.slot, points);
         batch.unfinished -= 1;
     }
 

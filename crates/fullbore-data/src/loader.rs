@@ -7,7 +7,8 @@ use std::time::Instant;
 use fullbore_types::{Classes, Frame, Position, SampleId, Size};
 
 use crate::DataError;
-use crate::assembly::{Assembly, Cursor, Next, Worker};
+use crate::assembly::{Assembly, Cursor, Next, Place, Worker};
+use crate::cache::{Cache, Recipe};
 use crate::config::Resize;
 use crate::crew::Crew;
 use crate::decode::DecodeLimits;
@@ -17,14 +18,15 @@ use crate::line::{Finished, Line, Replacing};
 use crate::notice::{Hooks, Notice};
 use crate::order::{EpochPlan, EpochShape, Shard};
 use crate::points::BatchPoints;
-use crate::ring::{PixelLayout, Ring, RingError, Slab, ring_bytes, slabs_within};
+use crate::ring::{PixelKind, PixelLayout, Ring, RingError, Slab, ring_bytes, slabs_within};
 use crate::sample::{SampleReader, Scratch, names};
 use crate::source::{Part, Source, SourceError};
+use crate::stage::SampleStage;
 use crate::stats::{Counters, LoaderStats};
 use crate::workers::{Stretch, Tuner};
 
 /// How batches are made. [`LoaderConfig::new`] has the defaults.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LoaderConfig {
     /// Samples per batch.
     pub batch_size: usize,
@@ -57,6 +59,10 @@ pub struct LoaderConfig {
     pub limits: DecodeLimits,
     /// What happens with bad samples.
     pub faults: FaultPolicy,
+    /// What workers do with a sample once it lies on its canvas, before it enters the batch.
+    pub stage: Option<Arc<dyn SampleStage>>,
+    /// Where samples are kept from epoch to epoch. Batches are the same with and without.
+    pub cache: Option<Arc<Cache>>,
     /// Code that the caller lends.
     pub hooks: Hooks,
 }
@@ -80,16 +86,23 @@ impl LoaderConfig {
             max_ring_bytes: usize::MAX,
             limits: DecodeLimits::default(),
             faults: FaultPolicy::default(),
+            stage: None,
+            cache: None,
             hooks: Hooks::default(),
         }
     }
 
     /// Shape of a full batch.
     pub fn layout(&self) -> PixelLayout {
+        let (size, kind) = match &self.stage {
+            Some(stage) => (stage.size(), stage.kind()),
+            None => (self.size, PixelKind::U8),
+        };
         PixelLayout {
             batch: self.batch_size,
-            height: self.size.height as usize,
-            width: self.size.width as usize,
+            height: size.height as usize,
+            width: size.width as usize,
+            kind,
             channels: usize::from(self.channels),
             masks: self.classes.is_some(),
         }
@@ -144,13 +157,17 @@ impl Loader {
     /// epoch's first one.
     ///
     /// # Errors
-    /// When no batch could ever come, masks are wanted where there are none, the position is not in this data set, or memory or threads are lacking.
+    /// When no batch could ever come, masks are wanted where there are none, the position is not in this data set, or
+    /// memory or threads are lacking.
     ///
     /// # Panics
     /// When `channels` is neither 1 nor 3 or a side of `size` is zero.
     pub fn start(source: Arc<dyn Source>, config: LoaderConfig, from: Position) -> Result<Self, DataError> {
         let plan = EpochPlan::new(shape(&*source, &config, from)?, config.seed, from.epoch);
-        let reader = SampleReader::new(config.channels, config.classes.as_ref(), config.limits);
+        let LoaderConfig { size, resize, channels, classes, .. } = &config;
+        let recipe = || Recipe::training(*resize, *size, *channels, classes.as_ref());
+        let reader = SampleReader::new(*channels, classes.as_ref(), config.limits)
+            .with_shelf(config.cache.as_ref().and_then(|cache| cache.shelf(recipe())));
         reader.check(&*source)?;
         let ring = Ring::new(config.layout(), config.slabs()?, config.hooks.pin.as_deref())?;
         if let (Some(reason), Some(bytes)) = (ring.pin_error(), config.ring_bytes()) {
@@ -172,7 +189,12 @@ impl Loader {
         let line = Line::new(rule, config.faults.read_timeout, remembered.collect());
 
         let intake = Intake { source, reader, counters: Counters::default() };
-        let place = (config.resize, config.size, config.seed);
+        let place = Place {
+            resize: config.resize,
+            canvas: config.size,
+            seed: config.seed,
+            stage: config.stage.clone(),
+        };
         let cursor = Cursor { plan, next: from, end_epoch: config.epochs };
         let assembly = Arc::new(Assembly::new(intake, place, ring, cursor, line));
 
@@ -192,7 +214,7 @@ impl Loader {
 
     /// What has been done so far.
     pub fn stats(&self) -> LoaderStats {
-        self.assembly.intake.counters.snapshot()
+        self.assembly.intake.stats()
     }
 
     /// Decoding threads at work.
@@ -374,7 +396,7 @@ impl HostBatch {
         self.ids.is_empty()
     }
 
-    /// Images, u8 `[len, height, width, channels]`, contiguous. Padding is 0.
+    /// Images, `[len, height, width, channels]` of the layout's kind, contiguous. Padding is 0 on the canvas.
     pub fn images(&self) -> &[u8] {
         self.slab.images(self.len())
     }

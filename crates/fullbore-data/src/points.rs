@@ -91,14 +91,11 @@ impl BatchPoints {
         BatchPoints { xy: vec![0.0; n * k * 2], visibility: vec![0; n * k] }
     }
 
-    /// Writes all points of sample `at`, given in pixels of its source.
-    pub(crate) fn put(&mut self, at: usize, points: &[Point], frame: &Frame, canvas: Size) {
-        for (i, point) in points.iter().enumerate() {
-            let i = at * points.len() + i;
-            let Point { x, y, visibility } = point.on_canvas(frame, canvas);
-            self.xy[2 * i..][..2].copy_from_slice(&[x, y]);
-            self.visibility[i] = visibility as u8;
-        }
+    /// Writes all points of sample `at`.
+    pub(crate) fn put(&mut self, at: usize, (places, visibility): (&[[f32; 2]], &[u8])) {
+        let k = places.len();
+        self.xy[2 * k * at..][..2 * k].copy_from_slice(places.as_flattened());
+        self.visibility[k * at..][..k].copy_from_slice(visibility);
     }
 }
 

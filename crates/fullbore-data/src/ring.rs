@@ -1,9 +1,9 @@
 //! A bounded ring of slabs in one pre-allocated, page-aligned arena.
 //!
-//! A [`Slab`] is the memory of one batch: B images, then (on a new page) B masks where the batch has any. It is owned by one holder at a
-//! time and goes back to the ring when dropped. To be filled by several threads at once it is taken apart into
-//! [`Slot`]s, one per sample, and put together again when all of them are back. Ownership carries the proof
-//! that no two threads ever see the same bytes, so the unsafe code stays in this file.
+//! A [`Slab`] is the memory of one batch: B images, then (on a new page) B masks where the batch has any. It is owned
+//! by one holder at a time and goes back to the ring when dropped. To be filled by several threads at once it is
+//! taken apart into [`Slot`]s, one per sample, and put together again when all of them are back. Ownership carries
+//! the proof that no two threads ever see the same bytes, so the unsafe code stays in this file.
 
 mod free_list;
 /// The locks of the free list.
@@ -21,7 +21,26 @@ use free_list::FreeList;
 /// Alignment of the arena and of each slab's two parts, as page-locking wants it.
 pub const PAGE_BYTES: usize = 4096;
 
-/// Shape of a full batch: images u8 `[batch, height, width, channels]`, and masks u8 `[batch, height, width]` where
+/// What the numbers of images are stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelKind {
+    /// Bytes as on the canvas.
+    U8,
+    /// Native-endian floats, finished for the network.
+    F32,
+}
+
+impl PixelKind {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            PixelKind::U8 => 1,
+            PixelKind::F32 => 4,
+        }
+    }
+}
+
+/// Shape of a full batch: images `[batch, height, width, channels]`, and masks u8 `[batch, height, width]` where
 /// it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelLayout {
@@ -33,6 +52,8 @@ pub struct PixelLayout {
     pub width: usize,
     /// Interleaved channels of an image.
     pub channels: usize,
+    /// What images are stored as.
+    pub kind: PixelKind,
     /// Whether there are masks.
     pub masks: bool,
 }
@@ -40,7 +61,7 @@ pub struct PixelLayout {
 impl PixelLayout {
     /// Bytes of one image.
     pub fn image_bytes(&self) -> usize {
-        self.height * self.width * self.channels
+        self.height * self.width * self.channels * self.kind.bytes()
     }
 
     /// Bytes of one mask; 0 without masks.
@@ -51,7 +72,8 @@ impl PixelLayout {
     /// Where the masks begin in a slab, and the length of a slab; `None` when they cannot be counted.
     fn slab(&self) -> Option<(usize, usize)> {
         let pixels = self.height.checked_mul(self.width)?.checked_mul(self.batch)?;
-        let masks_at = pixels.checked_mul(self.channels)?.checked_next_multiple_of(PAGE_BYTES)?;
+        let masks_at =
+            pixels.checked_mul(self.channels * self.kind.bytes())?.checked_next_multiple_of(PAGE_BYTES)?;
         let mask_pixels = if self.masks { pixels } else { 0 };
         let length = masks_at.checked_add(mask_pixels)?.checked_next_multiple_of(PAGE_BYTES)?;
         Some((masks_at, length))
@@ -224,7 +246,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The sample's image `[height, width, channels]` and mask `[height, width]`. They hold whatever was written
+    /// The sample's image `[height, width, channels]`, aligned for its kind, and mask `[height, width]`. They hold whatever was written
     /// last.
     #[allow(unsafe_code)]
     pub fn parts(&mut self) -> (&mut [u8], &mut [u8]) {
@@ -329,7 +351,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
-    const LAYOUT: PixelLayout = PixelLayout { batch: 3, height: 5, width: 7, channels: 3, masks: true };
+    const LAYOUT: PixelLayout =
+        PixelLayout { batch: 3, height: 5, width: 7, channels: 3, kind: PixelKind::U8, masks: true };
 
     #[test]
     fn parts_are_page_aligned_and_the_bytes_add_up() {
@@ -411,7 +434,14 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_an_error() {
-        let layout = PixelLayout { batch: 1 << 40, height: 16384, width: 16384, channels: 3, masks: true };
+        let layout = PixelLayout {
+            batch: 1 << 40,
+            height: 16384,
+            width: 16384,
+            channels: 3,
+            kind: PixelKind::U8,
+            masks: true,
+        };
         assert!(Ring::new(layout, 4, None).is_err());
         assert_eq!(ring_bytes(&layout, 4), None);
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::cache::{CacheCounters, CacheStats};
+
 /// What the loader has done so far. Times are summed over its threads, so a stage may show more time than has
 /// passed. A wait is counted when it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,9 @@ pub struct LoaderStats {
     /// Time in copying, padding and translating mask values. Should be far below decode; high: the canvas is large
     /// and its files are tiny.
     pub pack: Duration,
+    /// Time in the stage between canvas and batch, augmentation. High against decode: move it to the device, or
+    /// choose fewer operations.
+    pub augment: Duration,
     /// Time that one worker waited for a free slab. High: the loader is ahead of the step, all is well. Near
     /// zero: every slab is refilled at once, the step never lets the loader rest.
     pub wait_for_room: Duration,
@@ -36,6 +41,8 @@ pub struct LoaderStats {
     /// Finished batches that waited behind the one delivered, summed over deliveries; see
     /// [`queue_depth`](Self::queue_depth).
     pub ready_behind: u64,
+    /// What the cache does for it.
+    pub cache: CacheStats,
 }
 
 impl LoaderStats {
@@ -55,11 +62,13 @@ impl LoaderStats {
             decode: self.decode - earlier.decode,
             resize: self.resize - earlier.resize,
             pack: self.pack - earlier.pack,
+            augment: self.augment - earlier.augment,
             wait_for_room: self.wait_for_room - earlier.wait_for_room,
             wait_for_work: self.wait_for_work - earlier.wait_for_work,
             wait_for_batch: self.wait_for_batch - earlier.wait_for_batch,
             batches: self.batches - earlier.batches,
             ready_behind: self.ready_behind - earlier.ready_behind,
+            cache: self.cache.since(&earlier.cache),
         }
     }
 }
@@ -73,11 +82,13 @@ pub(crate) struct Counters {
     pub(crate) decode: AtomicU64,
     pub(crate) resize: AtomicU64,
     pub(crate) pack: AtomicU64,
+    pub(crate) augment: AtomicU64,
     pub(crate) wait_for_room: AtomicU64,
     pub(crate) wait_for_work: AtomicU64,
     pub(crate) wait_for_batch: AtomicU64,
     pub(crate) batches: AtomicU64,
     pub(crate) ready_behind: AtomicU64,
+    pub(crate) cache: CacheCounters,
 }
 
 impl Counters {
@@ -91,11 +102,13 @@ impl Counters {
             decode: time(&self.decode),
             resize: time(&self.resize),
             pack: time(&self.pack),
+            augment: time(&self.augment),
             wait_for_room: time(&self.wait_for_room),
             wait_for_work: time(&self.wait_for_work),
             wait_for_batch: time(&self.wait_for_batch),
             batches: count(&self.batches),
             ready_behind: count(&self.ready_behind),
+            cache: self.cache.snapshot(),
         }
     }
 }

@@ -146,6 +146,24 @@ pub enum Event {
         /// That batch within the epoch.
         batch: u64,
     },
+    /// Where decoded samples are kept from epoch to epoch.
+    CacheDecided {
+        /// `off`, `ram` or `disk`.
+        mode: String,
+        /// Most bytes that it may take.
+        bytes: u64,
+        /// Why, in words.
+        reason: String,
+    },
+    /// What happens to training samples, and where. Evaluation never has it.
+    Augmentation {
+        /// `off`, `cpu` or `device`.
+        side: String,
+        /// Why there.
+        reason: String,
+        /// What it does, a line for each operation.
+        operations: Vec<String>,
+    },
     /// The number of decoding threads was adjusted to what was measured.
     WorkersChanged {
         /// Threads before.
@@ -357,6 +375,8 @@ mod tests {
                 epoch: 1,
                 batch: 2,
             },
+            Event::CacheDecided { mode: "ram".into(), bytes: 7, reason: "all fits".into() },
+            Event::Augmentation { side: "cpu".into(), reason: "r".into(), operations: vec!["flip".into()] },
             Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() },
             Event::Warning { message: "w\n\"".into() },
             Event::RunFinished {

@@ -10,18 +10,51 @@ pub use pin::pin_for;
 use std::ops::Range;
 use std::sync::Arc;
 
-use fullbore_data::HostBatch;
+use augment::DeviceTwin;
+use fullbore_augment::{AugmentParams, Policy};
+use fullbore_data::{HostBatch, PixelKind};
 use fullbore_torch::{Device, Kind, Result, Tensor};
-use fullbore_types::Position;
+use fullbore_types::{Position, SampleKey};
 
-/// A batch on the device, still in bytes: a quarter of what finished floats would hold.
+/// A batch on the device, still in bytes where the device finishes it: a quarter of what floats would hold.
 #[derive(Debug)]
 pub struct DeviceBatch {
-    /// u8 [B, H, W, C]
+    /// u8 or f32 [B, H, W, C]
     images: Tensor,
-    /// u8 [B, H, W]
+    /// u8 [B, h, w], augmented already.
     masks: Tensor,
     position: Position,
+    left: Left,
+}
+
+/// What is left to do for images.
+#[derive(Debug)]
+enum Left {
+    /// Bytes: normalise.
+    Normalize,
+    /// Floats, finished by the loader's workers.
+    Nothing,
+    /// Bytes: augment and normalise.
+    Augment { twin: Arc<DeviceTwin>, params: Vec<AugmentParams> },
+}
+
+/// Augmentation on the device, for training batches only: nothing else is uploaded with it.
+#[derive(Clone, Debug)]
+pub struct OnDevice {
+    /// Draws for each sample.
+    pub policy: Arc<Policy>,
+    /// Does what was drawn.
+    pub twin: Arc<DeviceTwin>,
+    /// The run's seed.
+    pub seed: u64,
+}
+
+impl OnDevice {
+    /// The draws of a batch, pure functions of seed, epoch and sample: a repeated batch is the same batch.
+    fn draw(&self, batch: &HostBatch) -> Vec<AugmentParams> {
+        let (seed, epoch) = (self.seed, batch.position().epoch);
+        batch.ids().iter().map(|&sample| self.policy.draw(SampleKey { seed, epoch, sample })).collect()
+    }
 }
 
 /// What one forward pass gets.
@@ -35,21 +68,36 @@ pub struct MicroBatch {
 
 impl DeviceBatch {
     /// Brings a host batch to the device. On the CPU nothing is copied: the batch's slab stays lent until the last
-    /// tensor over it is gone.
-    pub fn upload(batch: HostBatch, device: Device) -> Result<Self> {
+    /// tensor over it is gone. With `augment`, masks are augmented here and images as they are finished.
+    pub fn upload(batch: HostBatch, device: Device, augment: Option<&OnDevice>) -> Result<Self> {
         let layout = batch.layout();
         let (n, h, w, c) =
             (batch.len() as i64, layout.height as i64, layout.width as i64, layout.channels as i64);
         let position = batch.position();
+        let left = match (layout.kind, augment) {
+            (PixelKind::F32, _) => Left::Nothing,
+            (PixelKind::U8, None) => Left::Normalize,
+            (PixelKind::U8, Some(augment)) => {
+                Left::Augment { twin: augment.twin.clone(), params: augment.draw(&batch) }
+            }
+        };
+        let kind = match layout.kind {
+            PixelKind::U8 => Kind::Uint8,
+            PixelKind::F32 => Kind::Float,
+        };
         let batch = Arc::new(batch);
-        let images = Tensor::from_owner(Images(batch.clone()), &[n, h, w, c])?.to_device(device)?;
-        let masks = Tensor::from_owner(Masks(batch), &[n, h, w])?.to_device(device)?;
-        Ok(Self { images, masks, position })
+        let images = Tensor::from_owner(Images(batch.clone()), &[n, h, w, c], kind)?.to_device(device)?;
+        let masks = Tensor::from_owner(Masks(batch), &[n, h, w], Kind::Uint8)?.to_device(device)?;
+        let masks = match &left {
+            Left::Augment { twin, params } => twin.masks(&masks, params)?,
+            _ => masks,
+        };
+        Ok(Self { images, masks, position, left })
     }
 
     /// A batch made from tensors: images u8 [B, H, W, C], masks u8 [B, H, W], on the device already.
     pub fn from_tensors(images: Tensor, masks: Tensor, position: Position) -> Self {
-        Self { images, masks, position }
+        Self { images, masks, position, left: Left::Normalize }
     }
 
     /// Number of samples.
@@ -75,10 +123,14 @@ impl DeviceBatch {
     /// The ready micro-batch of some of the samples.
     pub fn finish(&self, samples: Range<usize>, normalize: &Normalize) -> Result<MicroBatch> {
         let (start, n) = (samples.start as i64, samples.len() as i64);
-        Ok(MicroBatch {
-            images: normalize.apply(&self.images.narrow(0, start, n)?)?,
-            masks: self.masks.narrow(0, start, n)?,
-        })
+        let images = self.images.narrow(0, start, n)?;
+        let images = match &self.left {
+            Left::Normalize => normalize.apply(&images)?,
+            // NHWC memory seen as NCHW is channels_last.
+            Left::Nothing => images.permute(&[0, 3, 1, 2])?,
+            Left::Augment { twin, params } => twin.apply(&images, None, None, &params[samples])?.images,
+        };
+        Ok(MicroBatch { images, masks: self.masks.narrow(0, start, n)? })
     }
 }
 

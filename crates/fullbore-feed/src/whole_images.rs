@@ -1,7 +1,7 @@
 //! Whole images through a network and back to their own pixel grid: what validation and prediction share.
 
 use fullbore_data::{DataError, EvalSample};
-use fullbore_torch::{Device, Error, NoGrad, Result, Tensor, empty_device_cache};
+use fullbore_torch::{Device, Error, Kind, NoGrad, Result, Tensor, empty_device_cache};
 
 /// What became of one image, or of the way images are grouped.
 pub enum Answer {
@@ -89,7 +89,7 @@ fn upload(samples: &[EvalSample], device: Device) -> Result<Tensor> {
     let (n, h, w) = (samples.len() as i64, i64::from(canvas.height), i64::from(canvas.width));
     let bytes: Vec<u8> = samples.iter().flat_map(|s| s.image.iter().copied()).collect();
     let channels = bytes.len() as i64 / (n * h * w);
-    Tensor::from_owner(bytes, &[n, h, w, channels])?.to_device(device)
+    Tensor::from_owner(bytes, &[n, h, w, channels], Kind::Uint8)?.to_device(device)
 }
 
 /// One canvas's logits `[1, C, H, W]` at the size of its source image: padding cut off, bilinear.

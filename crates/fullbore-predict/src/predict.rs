@@ -89,6 +89,7 @@ pub fn predict(
         prefetch: batch.max(config.workers),
         limits: DecodeLimits::default(),
         read_timeout: FaultPolicy::default().read_timeout,
+        cache: None,
     };
     let samples = EvalLoader::start(pictures.clone(), eval)?;
     let desk =

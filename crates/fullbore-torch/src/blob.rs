@@ -2,36 +2,45 @@
 
 use std::ffi::c_void;
 
+use crate::Kind;
 use crate::error::Result;
 use crate::ffi;
 use crate::tensor::Tensor;
 
 /// libtorch's number for u8 (c10/core/ScalarType.h).
 const UINT8: i32 = 0;
+const FLOAT: i32 = 6;
 
 impl Tensor {
-    /// A u8 CPU tensor over `owner`'s memory, without a copy. `owner` is dropped with the last view, perhaps on
+    /// A CPU tensor of bytes or floats over `owner`'s memory, without a copy. `owner` is dropped with the last view, perhaps on
     /// another thread. The tensor must only be read: the memory may be shared.
     ///
     /// # Errors
-    /// [`crate::Error::Invalid`] when the memory is smaller than `size` asks for.
-    pub fn from_owner<T: AsRef<[u8]> + Send + 'static>(owner: T, size: &[i64]) -> Result<Self> {
+    /// [`crate::Error::Invalid`] when the memory is smaller than `size` asks for, not aligned for `kind`, or `kind` is
+    /// neither u8 nor f32.
+    pub fn from_owner<T: AsRef<[u8]> + Send + 'static>(owner: T, size: &[i64], kind: Kind) -> Result<Self> {
+        let refuse = |message| Err(crate::Error::Invalid { op: "from_owner".into(), message });
+        let (scalar_type, width) = match kind {
+            Kind::Uint8 => (UINT8, 1),
+            Kind::Float => (FLOAT, 4),
+            _ => return refuse(format!("{kind:?} is neither u8 nor f32")),
+        };
         // Boxed before its memory is asked for: from here on the owner neither moves nor is touched.
         let owner = Box::new(owner);
         let bytes: &[u8] = (*owner).as_ref();
-        let wanted = size.iter().try_fold(1usize, |n, &s| n.checked_mul(usize::try_from(s).ok()?));
+        let wanted = size.iter().try_fold(width, |n: usize, &s| n.checked_mul(usize::try_from(s).ok()?));
         if wanted.is_none_or(|n| n > bytes.len()) {
-            return Err(crate::Error::Invalid {
-                op: "from_owner".into(),
-                message: format!("sizes {size:?} do not fit into {} bytes", bytes.len()),
-            });
+            return refuse(format!("sizes {size:?} do not fit into {} bytes", bytes.len()));
+        }
+        if bytes.as_ptr().addr() % width != 0 {
+            return refuse(format!("memory that is not aligned for {kind:?}"));
         }
         let data = bytes.as_ptr().cast_mut().cast::<c_void>();
         let context = Box::into_raw(owner).cast::<c_void>();
         // SAFETY: `data` holds at least the product of `size` bytes and stays valid until `release` drops the owner,
         // which nobody borrows mutably meanwhile; libtorch calls `release` exactly once, when the last view dies.
         let tensor = Tensor::from_shim("from_owner", |out| unsafe {
-            ffi::fb_from_blob(data, size.as_ptr(), size.len(), UINT8, release::<T>, context, out)
+            ffi::fb_from_blob(data, size.as_ptr(), size.len(), scalar_type, release::<T>, context, out)
         });
         if tensor.is_err() {
             // SAFETY: libtorch made no tensor, so it will never call `release`: the box is still ours.
@@ -72,7 +81,8 @@ mod tests {
     #[test]
     fn the_owner_lives_as_long_as_the_last_view() {
         let dropped = Arc::new(AtomicBool::new(false));
-        let tensor = Tensor::from_owner(Owner((0..12).collect(), dropped.clone()), &[3, 4]).unwrap();
+        let tensor =
+            Tensor::from_owner(Owner((0..12).collect(), dropped.clone()), &[3, 4], Kind::Uint8).unwrap();
         let view = tensor.select(0, 2).unwrap();
         drop(tensor);
         assert!(!dropped.load(Ordering::SeqCst));
@@ -84,7 +94,8 @@ mod tests {
     #[test]
     fn sizes_beyond_the_memory_are_refused() {
         let dropped = Arc::new(AtomicBool::new(false));
-        let error = Tensor::from_owner(Owner(vec![0; 11], dropped.clone()), &[3, 4]).unwrap_err();
+        let error =
+            Tensor::from_owner(Owner(vec![0; 11], dropped.clone()), &[3, 4], Kind::Uint8).unwrap_err();
         assert!(error.to_string().contains("[3, 4]"), "{error}");
         assert!(dropped.load(Ordering::SeqCst));
     }

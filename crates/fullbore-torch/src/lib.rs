@@ -19,6 +19,7 @@ mod error;
 mod ffi;
 mod functional;
 mod guards;
+mod host_memory;
 mod list;
 mod ops;
 mod process;
@@ -31,6 +32,7 @@ pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_p
 pub use error::{Error, Result};
 pub use functional::Outside;
 pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
+pub use host_memory::HostMemory;
 pub use list::{AdamWStep, TensorList, adamw_step};
 pub use process::{
     Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use fullbore_augment::AugmentError;
 use fullbore_checkpoint::CheckpointError;
 use fullbore_data::{ConfigError, DataError, SourceError};
 use fullbore_nn::weights::MismatchError;
@@ -13,6 +14,10 @@ pub enum TrainError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
+    /// A setting of the augmentation.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Augment(#[from] AugmentError),
     /// A setting that clashes with another part.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -5,6 +5,8 @@
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files.
 //! - [`schedule`], [`ema`]: learning rate, average of the weights.
 
+pub mod augmentation;
+pub mod caching;
 pub mod checkpoint;
 mod clock;
 pub mod ema;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use fullbore_augment::{AugmentConfig, Border};
 use fullbore_data::{DataConfig, Resize};
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::losses::LossConfig;
@@ -23,6 +24,9 @@ pub struct Plan {
     pub device: DeviceChoice,
     /// Files to batches.
     pub data: DataConfig,
+    /// What happens to training samples.
+    #[serde(default)]
+    pub augment: AugmentConfig,
     /// Effective and micro-batch.
     pub batch: BatchConfig,
     /// The network.
@@ -147,9 +151,13 @@ impl Plan {
         }
     }
 
-    /// True when targets may hold ignored pixels: void labels, or padding.
+    /// True when targets may hold ignored pixels: void labels, padding, or what augmentation brings in from outside.
     pub fn may_ignore(&self) -> bool {
-        self.data.void.is_some() || self.data.resize != Resize::Stretch
+        let augments =
+            self.augment != AugmentConfig { device: self.augment.device, ..AugmentConfig::default() };
+        self.data.void.is_some()
+            || self.data.resize != Resize::Stretch
+            || augments && self.augment.border == Border::Constant
     }
 
     /// Output channels of the network.

@@ -10,6 +10,7 @@ use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::empty_device_cache;
 
 use crate::TrainError;
+use crate::caching::Caching;
 use crate::checkpoint::{self, Best, Progress};
 use crate::clock::Clock;
 use crate::evaluate::{EvalSettings, Scores, evaluate};
@@ -76,6 +77,7 @@ struct Run<'a> {
     steps_total: u64,
     clock: Clock,
     log: LogWindow,
+    caching: Caching,
     scores: Option<Scores>,
 }
 
@@ -105,6 +107,7 @@ impl<'a> Run<'a> {
             steps_total,
             clock: Clock::new(step),
             log: LogWindow::new(ground.device)?,
+            caching: Caching::off(),
             scores: None,
             ground,
         })
@@ -124,8 +127,13 @@ impl<'a> Run<'a> {
                 ..self.plan.data.fault_policy()
             },
             hooks,
+            stage: self.ground.augment.stage.clone(),
             ..setup::loader_config(self.plan, self.ground.workers)
         };
+        self.caching = Caching::decide(self.plan, &self.ground.data, &config);
+        self.caching.announce(self.reporter);
+        self.caching.keep_out_of_tensors();
+        let config = LoaderConfig { cache: self.caching.cache.clone(), ..config };
         let mut loader = Loader::start(self.ground.data.train.clone(), config, from)?;
         // It was stopped between the last step of an epoch and its evaluation.
         if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
@@ -181,6 +189,7 @@ impl<'a> Run<'a> {
             steps_total: self.steps_total,
             plan: serde_json::to_value(self.plan).ok(),
         });
+        self.ground.augment.announce(self.reporter);
     }
 
     /// One optimizer step, whatever micro-batch it takes.
@@ -188,7 +197,7 @@ impl<'a> Run<'a> {
         let lr = self.lr();
         let next = batch.next_position();
         let samples = batch.len();
-        let mut open = self.ground.engine.begin(DeviceBatch::upload(batch, self.ground.device)?)?;
+        let mut open = self.ground.engine.begin(self.upload(batch)?)?;
         while let StepOutcome::OutOfMemory { at, message } =
             self.ground.engine.advance(&mut open, self.micro)?
         {
@@ -199,6 +208,10 @@ impl<'a> Run<'a> {
         self.ground.progress.step += 1;
         self.ground.progress.position = next;
         Ok(())
+    }
+
+    fn upload(&self, batch: HostBatch) -> Result<DeviceBatch, TrainError> {
+        Ok(DeviceBatch::upload(batch, self.ground.device, self.ground.augment.on_device.as_ref())?)
     }
 
     /// Halves the micro-batch after running out of memory, and frees what can be freed.
@@ -276,6 +289,7 @@ impl<'a> Run<'a> {
             self.evaluate(epoch)?;
         }
         self.ground.progress.ended = self.ground.progress.step;
+        self.caching.pass_warnings_on(self.reporter);
         if !last && (epoch + 1).is_multiple_of(self.plan.checkpoint.every) {
             self.save_last()?;
         }
@@ -283,8 +297,9 @@ impl<'a> Run<'a> {
     }
 
     fn evaluate(&mut self, epoch: u64) -> Result<(), TrainError> {
+        let cache = self.caching.cache.clone();
         let samples =
-            setup::eval_loader(self.plan, self.ground.data.val.clone(), self.ground.workers, false)?;
+            setup::eval_loader(self.plan, self.ground.data.val.clone(), self.ground.workers, false, cache)?;
         let (engine, eval, reporter, step) =
             (&self.ground.engine, &mut self.eval, self.reporter, self.ground.progress.step);
         let score = || {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
-    DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
+    Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
@@ -14,6 +14,7 @@ use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
 use fullbore_types::Size;
 
 use crate::TrainError;
+use crate::augmentation::Augmentation;
 use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
 use crate::evaluate::EvalSettings;
@@ -30,6 +31,8 @@ pub struct Prepared {
     pub workers: usize,
     /// What it trains and validates on.
     pub data: DataSets,
+    /// What happens to training samples.
+    pub augment: Augmentation,
     /// Network, optimizer, and all memory that steps need for good.
     pub engine: Engine,
     /// How far the run has come.
@@ -55,7 +58,17 @@ pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainErr
         }
     };
     let workers = workers(plan, device);
-    Ok(Prepared { device, precision, workers, data, engine, progress, _deterministic: deterministic })
+    let augment = Augmentation::decide(plan, device, workers)?;
+    Ok(Prepared {
+        device,
+        precision,
+        workers,
+        data,
+        augment,
+        engine,
+        progress,
+        _deterministic: deterministic,
+    })
 }
 
 /// What scoring a model needs.
@@ -148,6 +161,11 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
         workers,
         most_workers: most_workers(plan),
         prefetch: plan.data.prefetch,
+        max_ring_bytes: plan
+            .data
+            .cache_bytes
+            .map_or(usize::MAX, |bytes| bytes.try_into().unwrap_or(usize::MAX)),
+        limits: plan.data.decode_limits(),
         faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
         ..LoaderConfig::new(plan.batch.size, canvas(plan), Some(plan.data.classes()))
     }
@@ -161,12 +179,14 @@ fn most_workers(plan: &Plan) -> Option<usize> {
     adjusts.then(|| fullbore_data::most_workers(cores(), on_cpu))
 }
 
-/// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at.
+/// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at; `cache`
+/// keeps the samples for the next pass.
 pub fn eval_loader(
     plan: &Plan,
     source: Arc<dyn Source>,
     workers: usize,
     keep_native: bool,
+    cache: Option<Arc<Cache>>,
 ) -> Result<EvalLoader, TrainError> {
     let config = EvalConfig {
         size: canvas(plan),
@@ -177,8 +197,9 @@ pub fn eval_loader(
         keep_native,
         workers,
         prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
-        limits: DecodeLimits::default(),
+        limits: plan.data.decode_limits(),
         read_timeout: plan.data.fault_policy().read_timeout,
+        cache,
     };
     Ok(EvalLoader::start(source, config)?)
 }

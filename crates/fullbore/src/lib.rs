@@ -3,7 +3,6 @@
 pub mod commands;
 pub mod config;
 pub mod exit_codes;
-mod host_memory;
 mod interrupt;
 pub mod process;
 pub mod progress;

@@ -192,6 +192,16 @@ impl<W: Write + Send> Sink for Progress<W> {
                     replaced_by.as_ref().map_or(String::new(), |by| format!("; `{by}` takes its place"));
                 self.line(&format!("warning: bad sample `{name}`: {reason}{instead}"));
             }
+            Event::CacheDecided { reason, .. } => self.line(reason),
+            Event::Augmentation { operations, .. } if operations.is_empty() => {
+                self.line("augmentation: off");
+            }
+            Event::Augmentation { side, reason, operations } => {
+                let operations = operations.join(", ");
+                self.line(&format!(
+                    "augmentation enabled on the {side} ({reason}), training only: {operations}"
+                ));
+            }
             Event::WorkersChanged { from, to, reason } => {
                 self.line(&format!("loader workers {from} -> {to}: {reason}"));
             }
@@ -434,6 +444,16 @@ saved best at step 11: runs/a/best
                     batch: 2,
                 },
             ),
+            (0.0, Event::CacheDecided { mode: "ram".into(), bytes: 7, reason: "cache in memory".into() }),
+            (0.0, Event::Augmentation { side: "off".into(), reason: String::new(), operations: vec![] }),
+            (
+                0.0,
+                Event::Augmentation {
+                    side: "device".into(),
+                    reason: "it is set so".into(),
+                    operations: vec!["horizontal flip p 0.5".into(), "gamma".into()],
+                },
+            ),
             (0.0, Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() }),
             (0.0, finish(RunStatus::Completed, None)),
             (0.0, finish(RunStatus::Failed, Some("the disk is full"))),
@@ -443,6 +463,9 @@ micro-batch 8 -> 4 after step 3: memory ran out
 out of memory in the backward pass with micro-batch 8 after step 3: 2 GiB
 warning: loss is not finite after step 3
 warning: bad sample `a`: images/a.jpg is truncated; `b` takes its place
+cache in memory
+augmentation: off
+augmentation enabled on the device (it is set so), training only: horizontal flip p 0.5, gamma
 loader workers 2 -> 3: the run waited
 completed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12
 failed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12; the disk is full

@@ -2,8 +2,10 @@
 
 use fullbore_types::Size;
 
+use super::clamp::whole_part;
+
 /// A blurred copy of a canvas, with the memory it needs. Empty until the first blurred sample.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Blurred {
     bytes: Vec<u8>,
     weights: Vec<f32>,
@@ -42,7 +44,7 @@ impl Blurred {
                 }
             }
             for (out, &sum) in self.bytes[y * width..][..width].iter_mut().zip(&self.sum) {
-                *out = sum as u8;
+                *out = whole_part(sum, 255.0) as u8;
             }
         }
         &self.bytes

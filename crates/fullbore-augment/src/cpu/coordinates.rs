@@ -8,17 +8,17 @@ use crate::config::Border;
 use crate::elastic::ElasticRows;
 use crate::params::AugmentParams;
 
-/// Rows are padded to whole blocks of this many pixels, so that vector loops have no rest.
-pub(super) const BLOCK: usize = 16;
+use super::clamp::{clamp, whole_part};
+use super::row::{BLOCK, Row};
 
 /// Canvas coordinates of one output row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Coordinates {
     /// Column and row on the canvas, padded; what lies beyond the row is finite and means nothing.
-    pub(super) u: Vec<f32>,
-    pub(super) v: Vec<f32>,
+    pub(super) u: Row,
+    pub(super) v: Row,
     /// Share of each pixel that the canvas covers, see [`Spans`].
-    pub(super) cover: Vec<f32>,
+    pub(super) cover: Row,
     nearest: Vec<u32>,
     elastic: ElasticRows,
 }
@@ -33,14 +33,9 @@ pub(super) struct Spans {
 
 impl Coordinates {
     pub(super) fn new(out: Size) -> Self {
-        let padded = (out.width as usize).next_multiple_of(BLOCK);
-        Self {
-            u: vec![0.0; padded],
-            v: vec![0.0; padded],
-            cover: vec![1.0; padded],
-            nearest: vec![0; padded],
-            elastic: ElasticRows::default(),
-        }
+        let row = || Row::new(out.width);
+        let nearest = vec![0; row().len()];
+        Self { u: row(), v: row(), cover: row(), nearest, elastic: ElasticRows::default() }
     }
 
     /// Prepares for a sample.
@@ -50,7 +45,8 @@ impl Coordinates {
         }
     }
 
-    /// Fills `u`, `v` with points inside the canvas and `cover` where the spans ask for it, for row `y`.
+    /// Fills `u`, `v` for row `y`, and `cover` where the spans ask for it. Reflected points lie within half a pixel of
+    /// the canvas's outer pixels' centres; others may be anywhere.
     #[inline(always)]
     pub(super) fn row(
         &mut self,
@@ -69,23 +65,21 @@ impl Coordinates {
         };
         let blocks = blocks(&spans.touched);
         self.matrix(params, out, y, blocks.clone());
-        let (u, v) = (&mut self.u[blocks.clone()], &mut self.v[blocks.clone()]);
         let [w, h] = [canvas.width, canvas.height].map(|side| side as f32);
         match border {
-            Border::Constant if spans.full != spans.touched => {
-                for ((u, v), cover) in u.iter_mut().zip(v).zip(&mut self.cover[blocks]) {
-                    let along = |p: f32, side: f32| (p + 1.0).min(side - p).clamp(0.0, 1.0);
-                    *cover = along(*u, w) * along(*v, h);
-                    (*u, *v) = (u.clamp(0.0, w - 1.0), v.clamp(0.0, h - 1.0));
+            Border::Constant => {
+                let along = |p: f32, side: f32| clamp((p + 1.0).min(side - p), 0.0, 1.0);
+                let Spans { touched, full } = &spans;
+                for part in [touched.start..full.start, full.end..touched.end] {
+                    let points = self.u[part.clone()].iter().zip(&self.v[part.clone()]);
+                    for ((&u, &v), cover) in points.zip(&mut self.cover[part]) {
+                        *cover = along(u, w) * along(v, h);
+                    }
                 }
             }
-            Border::Constant | Border::Edge => {
-                for (u, v) in u.iter_mut().zip(v) {
-                    (*u, *v) = (u.clamp(0.0, w - 1.0), v.clamp(0.0, h - 1.0));
-                }
-            }
+            Border::Edge => {}
             Border::Reflect => {
-                for (u, v) in u.iter_mut().zip(v) {
+                for (u, v) in self.u[blocks.clone()].iter_mut().zip(&mut self.v[blocks]) {
                     (*u, *v) = (reflect(*u, w), reflect(*v, h));
                 }
             }
@@ -94,6 +88,7 @@ impl Coordinates {
     }
 
     /// Index on the canvas of the pixel nearest to each point of row `y`; `u32::MAX` outside.
+    #[inline(always)]
     pub(super) fn nearest(
         &mut self,
         params: &AugmentParams,
@@ -105,18 +100,17 @@ impl Coordinates {
         let all = 0..self.u.len();
         self.matrix(params, out, y, all);
         let [w, h] = [canvas.width, canvas.height].map(|side| side as f32);
-        let points = self.u.iter().zip(&self.v);
+        let points = self.u.iter().zip(&*self.v);
         for (place, (&u, &v)) in self.nearest.iter_mut().zip(points) {
             let inside = |p: f32, side: f32| p >= -0.5 && p < side - 0.5;
+            let covered = border != Border::Constant || (inside(u, w) & inside(v, h));
             let (u, v) = match border {
-                Border::Constant if !(inside(u, w) && inside(v, h)) => {
-                    *place = u32::MAX;
-                    continue;
-                }
-                Border::Constant | Border::Edge => (u.clamp(0.0, w - 1.0), v.clamp(0.0, h - 1.0)),
                 Border::Reflect => (reflect(u, w), reflect(v, h)),
+                Border::Constant | Border::Edge => (u, v),
             };
-            *place = (v + 0.5) as u32 * canvas.width + (u + 0.5) as u32;
+            let nearest = |p: f32, side: f32| whole_part(p + 0.5, side - 1.0);
+            let index = nearest(v, h) * canvas.width + nearest(u, w);
+            *place = if covered { index } else { u32::MAX };
         }
         &self.nearest
     }
@@ -135,10 +129,14 @@ impl Coordinates {
             (*u, *v) = (m[0] * x + base_u, m[3] * x + base_v);
         }
         if params.elastic_alpha > 0.0 {
-            let moves = self.elastic.row(params, out, y);
-            for ((u, v), [dx, dy]) in self.u.iter_mut().zip(&mut self.v).zip(moves) {
-                *u += m[0] * dx + m[1] * dy;
-                *v += m[3] * dx + m[4] * dy;
+            for cell in self.elastic.row(params, out, y) {
+                let points = self.u[cell.columns.clone()].iter_mut().zip(&mut self.v[cell.columns]);
+                for ((u, v), &s) in points.zip(cell.weights) {
+                    let [dx, dy] =
+                        [0, 1].map(|axis| cell.near[axis] + (cell.far[axis] - cell.near[axis]) * s);
+                    *u += m[0] * dx + m[1] * dy;
+                    *v += m[3] * dx + m[4] * dy;
+                }
             }
         }
     }
@@ -149,14 +147,15 @@ pub(super) fn blocks(span: &Range<usize>) -> Range<usize> {
     span.start / BLOCK * BLOCK..span.end.next_multiple_of(BLOCK)
 }
 
-/// Mirrors about the outer pixel edges until the point lies between, then clamps to pixel centres.
+/// Mirrors about the outer pixel edges until the point lies between.
 #[inline(always)]
 fn reflect(p: f32, side: f32) -> f32 {
     let period = 2.0 * side;
     let turned = (p + 0.5) - period * ((p + 0.5) / period).floor();
-    (turned.min(period - turned) - 0.5).clamp(0.0, side - 1.0)
+    turned.min(period - turned) - 0.5
 }
 
+#[inline(always)]
 fn spans(params: &AugmentParams, canvas: Size, out: Size, y: u32) -> Spans {
     let width = out.width as usize;
     if params.elastic_alpha > 0.0 {
@@ -164,24 +163,27 @@ fn spans(params: &AugmentParams, canvas: Size, out: Size, y: u32) -> Spans {
     }
     // Rounding of the coordinates stays below this, so that it never puts a pixel into the wrong span.
     const MARGIN: f64 = 0.02;
-    let m = params.source_from_output.map(f64::from);
-    let along = |slope: f64, base: f64, lo: f64, hi: f64| solve(slope, base, lo, hi, width);
-    let both = |grow: f64| {
-        let [w, h] = [canvas.width, canvas.height].map(|side| f64::from(side) - 1.0 + grow);
-        let a = along(m[0], m[1] * f64::from(y) + m[2], -grow, w);
-        let b = along(m[3], m[4] * f64::from(y) + m[5], -grow, h);
-        let start = a.start.max(b.start);
-        start..a.end.min(b.end).max(start)
-    };
-    let touched = both(1.0 + MARGIN);
-    let full = both(-MARGIN);
+    let touched = within(params, canvas, width, y, 1.0 + MARGIN);
+    let full = within(params, canvas, width, y, -MARGIN);
     match full.is_empty() {
         true => Spans { full: touched.start..touched.start, touched },
         false => Spans { touched, full },
     }
 }
 
+/// Pixels of row `y` whose points lie on the canvas, between the centres of its outer pixels, or up to `more` outside.
+#[inline(always)]
+fn within(params: &AugmentParams, canvas: Size, width: usize, y: u32, more: f64) -> Range<usize> {
+    let [a, b, c, d, e, f] = params.source_from_output.map(f64::from);
+    let [right, bottom] = [canvas.width, canvas.height].map(|side| f64::from(side) - 1.0 + more);
+    let columns = solve(a, b * f64::from(y) + c, -more, right, width);
+    let rows = solve(d, e * f64::from(y) + f, -more, bottom, width);
+    let start = columns.start.max(rows.start);
+    start..columns.end.min(rows.end).max(start)
+}
+
 /// Whole `x` in `0..n` with `lo <= base + slope x <= hi`.
+#[inline(always)]
 fn solve(slope: f64, base: f64, lo: f64, hi: f64, n: usize) -> Range<usize> {
     if lo > hi {
         return 0..0;
@@ -220,7 +222,7 @@ mod tests {
         // From -9 on: a period is eight pixels.
         let line: Vec<f32> = (-9..9).map(|p| reflect(p as f32, 4.0)).collect();
         assert_eq!(line, [0, 0, 1, 2, 3, 3, 2, 1, 0, 0, 1, 2, 3, 3, 2, 1, 0, 0].map(|v: i8| f32::from(v)));
-        assert_eq!(reflect(-0.4, 4.0), 0.0);
+        assert_eq!(reflect(-0.75, 4.0), -0.25);
         assert_eq!(reflect(17.0, 1.0), 0.0);
     }
 }

@@ -4,9 +4,12 @@
 //! buffers that stay in the first-level cache: coordinates, sampled channels, finished channels.
 
 mod blur;
+mod clamp;
 mod coordinates;
 mod isa;
 mod points;
+mod prefetch;
+mod row;
 mod rows;
 mod sample;
 mod sample_x86;
@@ -56,7 +59,7 @@ impl PixelsMut<'_> {
 }
 
 /// Applies [`AugmentParams`] to samples of one size. Holds the scratch memory: one per thread.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Augmenter {
     frame: Frame,
     flip_pairs: Vec<[usize; 2]>,
@@ -110,7 +113,7 @@ impl Augmenter {
 
     /// The finished image. `canvas`: u8 `[H, W, C]` of the policy's canvas size.
     ///
-    /// Allocates nothing, except for the first blurred sample.
+    /// Allocates nothing, but for blurred samples while the widest blur so far grows.
     ///
     /// # Panics
     /// When `canvas` or `out` is not as long as its size and channels say.
@@ -140,9 +143,8 @@ impl Augmenter {
     /// # Panics
     /// When a slice is not as long as its size says.
     pub fn mask(&mut self, params: &AugmentParams, canvas: &[u8], out: &mut [u8]) {
-        let Frame { canvas: from, out: to, .. } = self.frame;
-        assert_eq!(canvas.len(), from.area() as usize, "bytes of the mask's canvas");
-        assert_eq!(out.len(), to.area() as usize, "bytes of the mask");
+        assert_eq!(canvas.len(), self.frame.canvas.area() as usize, "bytes of the mask's canvas");
+        assert_eq!(out.len(), self.frame.out.area() as usize, "bytes of the mask");
         rows::mask(self.isa, self.frame, params, canvas, &mut self.coordinates, out);
     }
 

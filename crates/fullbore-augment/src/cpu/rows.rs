@@ -4,8 +4,10 @@ use fullbore_types::{IGNORE_INDEX, Size};
 
 use crate::params::{AugmentParams, EraseBox};
 
-use super::coordinates::{BLOCK, Coordinates, Spans, blocks};
+use super::coordinates::{Coordinates, Spans, blocks};
 use super::isa::per_isa;
+use super::prefetch::prefetch;
+use super::row::Row;
 use super::sample::{Canvas, sample};
 use super::store::{self, Number};
 use super::tone::{Scales, Tone, finish};
@@ -21,17 +23,16 @@ pub(super) struct Job<'a> {
     pub(super) isa: Isa,
 }
 
-/// One row of three channels, sampled and finished. Padded to whole blocks.
-#[derive(Clone, Debug)]
+/// One row of three channels, sampled and finished.
+#[derive(Debug)]
 pub(super) struct RowBuffers {
-    samples: [Vec<f32>; 3],
-    finished: [Vec<f32>; 3],
+    samples: [Row; 3],
+    finished: [Row; 3],
 }
 
 impl RowBuffers {
     pub(super) fn new(out: Size) -> Self {
-        let row = || vec![0.0; (out.width as usize).next_multiple_of(BLOCK)];
-        let rows = || [row(), row(), row()];
+        let rows = || [(); 3].map(|()| Row::new(out.width));
         Self { samples: rows(), finished: rows() }
     }
 }
@@ -69,35 +70,66 @@ fn image_rows<T: Number>(
     let tone = Tone::new(job.params, channels, job.scales);
     let width = to.width as usize;
     let plane = to.area() as usize;
+    // One channel lies the same in both layouts.
+    let planar = job.layout == Layout::Planar || channels == 1;
     coordinates.start(job.params, to);
     for y in 0..to.height {
+        let start = y as usize * width;
+        if planar {
+            for plane in out.chunks_exact(plane) {
+                prefetch(&plane[start..start + width]);
+            }
+        } else {
+            prefetch(&out[3 * start..3 * (start + width)]);
+        }
         let spans = coordinates.row(job.params, from, to, border, y);
         let span = blocks(&spans.touched);
-        if !span.is_empty() {
-            let (u, v) = (&coordinates.u[span.clone()], &coordinates.v[span.clone()]);
-            let samples = buffers.samples.each_mut().map(|row| &mut row[span.clone()]);
-            sample(job.isa, canvas, u, v, samples);
-            let samples = buffers.samples.each_ref().map(|row| &row[span.clone()]);
-            let finished = buffers.finished.each_mut().map(|row| &mut row[span.clone()]);
-            finish(&tone, y * to.width + span.start as u32, samples, finished);
+        let (u, v) = (&coordinates.u[span.clone()], &coordinates.v[span.clone()]);
+        sample(job.isa, canvas, u, v, buffers.samples.each_mut().map(|row| &mut row[span.clone()]));
+        let samples = buffers.samples.each_ref().map(|row| &**row);
+        let row = FinishedRow { tone: &tone, first: y * to.width, spans, cover: &coordinates.cover };
+
+        if planar && let Some(out) = T::floats(out) {
+            let mut planes = out.chunks_exact_mut(plane).map(|plane| &mut plane[start..start + width]);
+            let finished = [(); 3].map(|()| planes.next().unwrap_or_default());
+            row.write(samples, finished, &job.params.erase, y);
+            continue;
         }
-        for row in buffers.finished.iter_mut().take(channels) {
-            uncover(&mut row[..width], &spans, &coordinates.cover);
-            erase(row, &job.params.erase, y);
+        let finished = buffers.finished.each_mut().map(|row| &mut row[..width]);
+        row.write(samples, finished, &job.params.erase, y);
+        let finished = buffers.finished.each_ref().map(|row| &row[..width]);
+        let mean_out = job.scales.mean_out;
+        if planar {
+            for (channel, plane) in out.chunks_exact_mut(plane).enumerate() {
+                store::planar(finished[channel], mean_out[channel], &mut plane[start..start + width]);
+            }
+        } else {
+            store::interleaved(finished, mean_out, &mut out[3 * start..3 * (start + width)]);
         }
-        let start = y as usize * width;
-        match (job.layout, channels) {
-            (Layout::Interleaved, 3) => {
-                let rows = buffers.finished.each_ref().map(|row| &row[..]);
-                let out = &mut out[3 * start..3 * (start + width)];
-                store::interleaved(rows, job.scales.mean_out, out);
-            }
-            _ => {
-                for (channel, row) in buffers.finished.iter().enumerate().take(channels) {
-                    let start = channel * plane + start;
-                    store::planar(row, job.scales.mean_out[channel], &mut out[start..start + width]);
-                }
-            }
+    }
+}
+
+/// What finishes a row of samples.
+struct FinishedRow<'a> {
+    tone: &'a Tone,
+    /// Index in the output of the row's first pixel.
+    first: u32,
+    spans: Spans,
+    cover: &'a [f32],
+}
+
+impl FinishedRow<'_> {
+    /// Writes the channels that there are; each is as long as the row is wide.
+    #[inline(always)]
+    fn write(&self, samples: [&[f32]; 3], out: [&mut [f32]; 3], boxes: &[EraseBox], y: u32) {
+        // From a whole block on, where samples begin with a cache line.
+        let span = blocks(&self.spans.touched).start..self.spans.touched.end;
+        let first = self.first + span.start as u32;
+        for (channel, out) in out.into_iter().enumerate().take(self.tone.channels()) {
+            let samples = samples.map(|row| &row[span.clone()]);
+            finish(self.tone, channel, first, samples, &mut out[span.clone()]);
+            uncover(out, &self.spans, self.cover);
+            erase(out, boxes, y);
         }
     }
 }
@@ -134,10 +166,14 @@ fn mask_rows(
     let Frame { canvas: from, out: to, border, .. } = frame;
     coordinates.start(params, to);
     for (y, row) in out.chunks_exact_mut(to.width as usize).enumerate() {
-        let places = coordinates.nearest(params, from, to, border, y as u32);
-        for (out, &place) in row.iter_mut().zip(places) {
-            // Pixels outside have a place beyond the end.
-            *out = canvas.get(place as usize).copied().unwrap_or(IGNORE_INDEX);
-        }
+        look_up(canvas, coordinates.nearest(params, from, to, border, y as u32), row);
+    }
+}
+
+/// Pixels outside have a place beyond the end. Not inlined: compiled for wide vectors this becomes slower.
+#[inline(never)]
+fn look_up(canvas: &[u8], places: &[u32], out: &mut [u8]) {
+    for (out, &place) in out.iter_mut().zip(places) {
+        *out = canvas.get(place as usize).copied().unwrap_or(IGNORE_INDEX);
     }
 }

@@ -1,15 +1,26 @@
 //! Finished rows into the output's type and layout.
 
+use super::clamp::whole_part;
+
 /// A type that images are stored in.
 pub(super) trait Number: Copy {
     /// From a finished number; `mean_out` is added in bytes.
     fn of(value: f32, mean_out: f32) -> Self;
+
+    /// The numbers themselves, where they are stored as they are finished.
+    fn floats(_out: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
 }
 
 impl Number for f32 {
     #[inline(always)]
     fn of(value: f32, _mean_out: f32) -> Self {
         value
+    }
+
+    fn floats(out: &mut [f32]) -> Option<&mut [f32]> {
+        Some(out)
     }
 }
 
@@ -25,7 +36,7 @@ impl Number for u16 {
 impl Number for u8 {
     #[inline(always)]
     fn of(value: f32, mean_out: f32) -> Self {
-        (value + mean_out + 0.5) as u8
+        whole_part(value + mean_out + 0.5, 255.0) as u8
     }
 }
 

@@ -349,7 +349,7 @@ fn nothing_drawn_is_plain_normalisation() {
         augmenter.image(&AugmentParams::IDENTITY, &canvas, Layout::Interleaved, PixelsMut::F32(&mut out));
         for (i, (&found, &byte)) in out.iter().zip(&canvas).enumerate() {
             let expected = (f32::from(byte) / 255.0 - MEAN[i % 3]) / STD[i % 3];
-            assert!((found - expected).abs() < 2e-4, "{isa:?}: {found}, expected {expected}");
+            assert!((found - expected).abs() < 5e-4, "{isa:?}: {found}, expected {expected}");
         }
         let mut again = vec![0; canvas.len()];
         augmenter.image(&AugmentParams::IDENTITY, &canvas, Layout::Interleaved, PixelsMut::U8(&mut again));

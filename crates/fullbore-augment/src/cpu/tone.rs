@@ -2,6 +2,7 @@
 
 use crate::params::{AugmentParams, keyed_hash, normal_of};
 
+use super::clamp::clamp;
 use super::sample::WHITE;
 
 /// The last step per channel, `r -> scale r + summand` with `r` in 0..1. The mean always becomes 0, so that borders and
@@ -69,29 +70,31 @@ impl Tone {
         let (noise_std, noise_key) = (params.noise_std, params.noise_key);
         Self { channels, matrix, limits, direct, gamma: params.gamma, noise_std, noise_key, scales }
     }
+
+    /// How many channels there are.
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
 }
 
-/// Finishes the pixels of a span of a row, whose first one has the index `first` in the output. The first
-/// `tone.channels` slices of both are used.
+/// Finishes one channel of a span of a row, whose first pixel has the index `first` in the output.
 #[inline(always)]
-pub(super) fn finish(tone: &Tone, first: u32, samples: [&[f32]; 3], out: [&mut [f32]; 3]) {
-    let n = out[0].len();
-    for (channel, out) in out.into_iter().enumerate().take(tone.channels) {
-        let ([kr, kg, kb, k], [lo, hi]) = (tone.matrix[channel], tone.limits[channel]);
-        let out = &mut out[..n];
-        if tone.channels == 1 {
-            for (out, &gray) in out.iter_mut().zip(samples[0]) {
-                *out = (kr * gray + k).clamp(lo, hi);
-            }
-        } else {
-            let [r, g, b] = samples.map(|s| &s[..n]);
-            for (out, ((&r, &g), &b)) in out.iter_mut().zip(r.iter().zip(g).zip(b)) {
-                *out = (kr * r + (kg * g + (kb * b + k))).clamp(lo, hi);
-            }
+pub(super) fn finish(tone: &Tone, channel: usize, first: u32, samples: [&[f32]; 3], out: &mut [f32]) {
+    let ([kr, kg, kb, k], [lo, hi]) = (tone.matrix[channel], tone.limits[channel]);
+    let factors = [kr, kg, kb];
+    if (0..3).all(|c| c == channel || factors[c] == 0.0) {
+        let factor = factors[channel];
+        for (out, &value) in out.iter_mut().zip(samples[channel]) {
+            *out = clamp(factor * value + k, lo, hi);
         }
-        if !tone.direct {
-            finish_channel(tone, first, channel, out);
+    } else {
+        let [r, g, b] = samples;
+        for (out, ((&r, &g), &b)) in out.iter_mut().zip(r.iter().zip(g).zip(b)) {
+            *out = clamp(kr * r + (kg * g + (kb * b + k)), lo, hi);
         }
+    }
+    if !tone.direct {
+        finish_channel(tone, first, channel, out);
     }
 }
 
@@ -107,7 +110,7 @@ fn finish_channel(tone: &Tone, first: u32, channel: usize, out: &mut [f32]) {
         for (i, v) in out.iter_mut().enumerate() {
             let n = 4u32.wrapping_mul(first.wrapping_add(i as u32)).wrapping_add(channel as u32);
             let noise = normal_of(keyed_hash(tone.noise_key, n));
-            *v = (*v + tone.noise_std * noise).clamp(0.0, 1.0);
+            *v = clamp(*v + tone.noise_std * noise, 0.0, 1.0);
         }
     }
     let (scale, summand) = (tone.scales.scale[channel], tone.scales.summand[channel]);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::listing::Listing;
 use super::names::{NameTable, stem};
-use super::{About, Part, Source, SourceError, Target, TargetKind};
+use super::{About, Origin, Part, Source, SourceError, Target, TargetKind};
 use crate::points::{Point, PointTable};
 
 /// The 29 landmarks by their symbols, in the order of the files. Soft-tissue ones end in a backtick.
@@ -230,6 +230,10 @@ impl Source for Aariz {
             Part::Image => self.images.join(self.names.get(id.0 as usize)),
             Part::Target => self.annotations.join(format!("{}.json", self.name(id))),
         }
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        Some(Origin::whole(self.file(id, part)))
     }
 
     fn target(&self, id: SampleId) -> Target<'_> {

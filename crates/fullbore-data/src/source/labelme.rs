@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::listing::Listing;
 use super::names::NameTable;
-use super::{About, Part, Source, SourceError, Target, TargetKind};
+use super::{About, Origin, Part, Source, SourceError, Target, TargetKind};
 use crate::points::{MAX_POINTS, Point, PointTable};
 use crate::regions::{RegionTable, Shape};
 
@@ -245,6 +245,10 @@ impl Source for LabelMeMasks {
         self.files.file(id, part)
     }
 
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        Some(Origin::whole(self.file(id, part)))
+    }
+
     fn target(&self, id: SampleId) -> Target<'_> {
         Target::Regions(self.regions.of(id.0 as usize, 0))
     }
@@ -273,6 +277,10 @@ impl Source for LabelMePoints {
 
     fn file(&self, id: SampleId, part: Part) -> PathBuf {
         self.files.file(id, part)
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        Some(Origin::whole(self.file(id, part)))
     }
 
     fn target(&self, id: SampleId) -> Target<'_> {

@@ -5,7 +5,7 @@ use fullbore_types::SampleId;
 
 use super::jsonl;
 use super::names::{NameTable, stem};
-use super::{Part, Source, SourceError, Target, TargetKind};
+use super::{Origin, Part, Source, SourceError, Target, TargetKind};
 use crate::points::{MAX_POINTS, Point, PointTable};
 
 /// Longest list, so that a wrong file cannot fill memory: room for about ten million pairs.
@@ -99,6 +99,10 @@ impl Source for List {
             (Part::Target, Some(_)) => self.list.clone(),
             _ => self.root.join(self.path(id, part)),
         }
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        Some(Origin::whole(self.file(id, part)))
     }
 
     fn target(&self, id: SampleId) -> Target<'_> {

@@ -109,6 +109,22 @@ pub struct About {
     pub mm_per_px: Option<f32>,
 }
 
+/// Where the bytes of a part lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file that they are made from.
+    pub file: PathBuf,
+    /// Tells apart what is made from one file: an offset, a window's number. 0 for a whole file.
+    pub within: u64,
+}
+
+impl Origin {
+    /// A whole file.
+    pub fn whole(file: PathBuf) -> Self {
+        Origin { file, within: 0 }
+    }
+}
+
 /// An indexed set of samples. Ids run from 0 to `len() - 1` and never change their meaning.
 ///
 /// Methods that take an id panic when it is not below `len()`.
@@ -136,6 +152,12 @@ pub trait Source: Send + Sync {
 
     /// File that holds a part of a sample.
     fn file(&self, id: SampleId, part: Part) -> PathBuf;
+
+    /// Where a part of a sample lies, for caches: equal origins mean equal bytes, as long as the file does not
+    /// change. `None`, the default, keeps the sample out of caches.
+    fn origin(&self, _id: SampleId, _part: Part) -> Option<Origin> {
+        None
+    }
 
     /// Replaces the content of `bytes` by a part of a sample.
     ///

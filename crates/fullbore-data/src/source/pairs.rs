@@ -6,7 +6,7 @@ use fullbore_types::SampleId;
 
 use super::listing::{EXAMPLES, Entry, Listing};
 use super::names::{NameTable, stem};
-use super::{Part, Source, SourceError};
+use super::{Origin, Part, Source, SourceError};
 
 const IMAGE_FOLDERS: [&str; 2] = ["images", "imgs"];
 const MASK_FOLDER: &str = "masks";
@@ -159,6 +159,10 @@ impl Source for PairFolders {
             Part::Image => self.images.join(self.names.get(i)),
             Part::Target => self.masks.join(self.names.get(i + 1)),
         }
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        Some(Origin::whole(self.file(id, part)))
     }
 }
 

@@ -4,7 +4,7 @@ use fullbore_types::SampleId;
 
 use super::listing::Listing;
 use super::names::{NameTable, stem};
-use super::{Part, Source, SourceError, Target, TargetKind, metadata};
+use super::{Origin, Part, Source, SourceError, Target, TargetKind, metadata};
 
 /// Pictures without targets, for prediction: one file, or those of a folder sorted by name. Hidden files, folders
 /// and files that do not end like pictures are passed over. A sample's name is its whole file name.
@@ -76,6 +76,10 @@ impl Source for Pictures {
     fn file(&self, id: SampleId, part: Part) -> PathBuf {
         assert_eq!(part, Part::Image, "pictures have no masks");
         self.folder.join(self.names.get(id.0 as usize))
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        Some(Origin::whole(self.file(id, part)))
     }
 }
 

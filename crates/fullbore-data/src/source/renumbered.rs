@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use fullbore_types::SampleId;
 
-use super::{About, Part, Source, SourceError, Target, TargetKind};
+use super::{About, Origin, Part, Source, SourceError, Target, TargetKind};
 use crate::order::Shuffle;
 
 /// Samples of another source, numbered anew from 0: some of them, or each several times.
@@ -99,6 +99,10 @@ impl Source for Renumbered {
         self.source.file(self.outer(id), part)
     }
 
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        self.source.origin(self.outer(id), part)
+    }
+
     fn read(&self, id: SampleId, part: Part, max: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         self.source.read(self.outer(id), part, max, bytes)
     }
@@ -155,6 +159,10 @@ mod tests {
             id.0.to_string().into()
         }
 
+        fn shuffle(&self) -> Shuffle {
+            Shuffle::Windows { block: 10, window: 4 }
+        }
+
         fn image_number(&self, id: SampleId) -> u32 {
             id.0 / self.1
         }
@@ -186,7 +194,10 @@ mod tests {
     fn repeats_number_the_instances_of_a_sample_in_a_row() {
         let repeat = Renumbered::repeat(Arc::new(Numbers(2, 1)), 3).unwrap();
         assert_eq!(names(&repeat), [0, 0, 0, 1, 1, 1]);
-        assert_eq!(names(&Renumbered::subset(Arc::new(repeat), vec![5, 0])), [1, 0]);
+        let blocks = Shuffle::Windows { block: 30, window: 4 };
+        assert_eq!(repeat.shuffle(), blocks);
+        let subset = Renumbered::subset(Arc::new(repeat), vec![5, 0]);
+        assert_eq!((names(&subset), subset.shuffle()), (vec![1, 0], blocks));
         assert!(matches!(
             Renumbered::repeat(Arc::new(Numbers(1 << 31, 1)), 2),
             Err(SourceError::TooMany { n: 4_294_967_296 })

@@ -10,7 +10,9 @@ use super::jsonl::PointList;
 use super::listing::Listing;
 use super::names::{NameTable, ends_like_picture};
 use super::tar::{Entries, Entry};
-use super::{MAX_JSON_BYTES, Part, Source, SourceError, Target, TargetKind, json_error, metadata, open_file};
+use super::{
+    MAX_JSON_BYTES, Origin, Part, Source, SourceError, Target, TargetKind, json_error, metadata, open_file,
+};
 use crate::order::Shuffle;
 use crate::points::{MAX_POINTS, PointTable};
 
@@ -266,6 +268,12 @@ impl Source for Shards {
     fn file(&self, id: SampleId, part: Part) -> PathBuf {
         let shard = &self.shards[self.samples[id.0 as usize].shard as usize];
         shard.path.join(self.entry_name(id, part))
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        let sample = &self.samples[id.0 as usize];
+        let span = if part == Part::Image { sample.image } else { sample.mask };
+        Some(Origin { file: self.shards[sample.shard as usize].path.clone(), within: span.0 })
     }
 
     fn read(&self, id: SampleId, part: Part, max_bytes: u64, bytes: &mut Vec<u8>) -> Result<(), SourceError> {

@@ -129,11 +129,12 @@ fn checksum_fits(header: &[u8; BLOCK as usize]) -> bool {
     number(&header[148..156]) == Some(sum - field + 8 * u64::from(b' '))
 }
 
-/// Octal digits, or (GNU) big-endian binary after a first bit of 1.
+/// Octal digits, or (GNU, in fields longer than 8 bytes) big-endian binary after a first bit of 1.
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
         let (high, low) = field.split_at(field.len() - 8);
-        let fits = high[0] == 0x80 && high[1..].iter().all(|&b| b == 0);
+        let (first, rest) = high.split_first()?;
+        let fits = *first == 0x80 && rest.iter().all(|&b| b == 0);
         return fits.then(|| low.iter().fold(0, |n, &b| n << 8 | u64::from(b)));
     }
     let text = std::str::from_utf8(until_zero(field)).ok()?.trim();
@@ -243,6 +244,15 @@ pub(super) mod tests {
                 row("c.jpg", b"base"),
             ]
         );
+    }
+
+    #[test]
+    fn numbers_are_octal_or_binary() {
+        assert_eq!(number(b"0000017\0"), Some(15));
+        assert_eq!(number(b"\x80\0\0\0\0\0\0\0\0\0\x01\x02"), Some(258));
+        assert_eq!(number(b"\x80\x01\0\0\0\0\0\0\0\0\x01\x02"), None);
+        assert_eq!(number(b"\xd3\xd3\xd3\xd3\xd3\xd3\xd3\xd3"), None, "too short to be binary");
+        assert_eq!(number(b"0000019\0"), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(crate) fn eval_config() -> EvalConfig {
         prefetch: 3,
         limits: DecodeLimits::default(),
         read_timeout: Duration::from_secs(60),
+        cache: None,
     }
 }
 

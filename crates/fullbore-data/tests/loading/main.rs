@@ -1,5 +1,6 @@
 //! The loaders on real files, in memory and on disk.
 
+mod cache;
 mod damage;
 mod data_set;
 mod eval;

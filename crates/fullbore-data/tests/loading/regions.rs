@@ -12,8 +12,8 @@ use crate::eval::eval_config;
 /// One image of 20x16 pixels, labelled in LabelMe: its left 7 columns are a thing, its last row is ignored.
 fn labelled(height: u32) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let rectangle = |label: &str, corners: [[u32; 2]; 2]| json!({"label": label, "points": corners, "shape_type": "rectangle"});
-    let shapes = [rectangle(CLASSES[1].0, [[0, 0], [7, 16]]), rectangle("__ignore__", [[0, 15], [20, 16]])];
+    let shape = |label: &str, points: [[u32; 2]; 2]| json!({"label": label, "points": points, "shape_type": "rectangle"});
+    let shapes = [shape(CLASSES[1].0, [[0, 0], [7, 16]]), shape("__ignore__", [[0, 15], [20, 16]])];
     let file = json!({"shapes": shapes, "imagePath": "a.png", "imageWidth": 20, "imageHeight": height});
     fs::write(dir.path().join("a.json"), file.to_string()).unwrap();
     let image = png(20, 16, image::ExtendedColorType::Rgb8, &image_of(0, 20, 16));

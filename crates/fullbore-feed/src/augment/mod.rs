@@ -6,6 +6,7 @@
 
 mod blur;
 mod coordinates;
+mod cpu_stage;
 mod elastic;
 mod heatmaps;
 mod points;
@@ -20,6 +21,7 @@ use fullbore_types::Size;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
 use coordinates::Coordinates;
+pub use cpu_stage::CpuStage;
 pub use heatmaps::heatmaps;
 use tone::Tone;
 
@@ -218,6 +220,28 @@ impl DeviceTwin {
             start += n;
         }
         Ok(())
+    }
+
+    /// The masks of a batch alone, u8 `[b, h, w]`; losses count them before images are made.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn masks(&self, masks: &Tensor, params: &[AugmentParams]) -> Result<Tensor> {
+        let canvas = [self.frame.canvas.height, self.frame.canvas.width].map(i64::from);
+        expect("masks", masks, Kind::Uint8, &[params.len() as i64, canvas[0], canvas[1]])?;
+        let _no_grad = NoGrad::new();
+        let _full_precision = Autocast::new(self.frame.device, None)?;
+        let [h, w] = [self.frame.out.height, self.frame.out.width].map(i64::from);
+        let out = Tensor::empty(&[params.len() as i64, h, w], Kind::Uint8, self.frame.device)?;
+        let mut start = 0;
+        for params in params.chunks(self.at_once(params.len())) {
+            let n = params.len() as i64;
+            let source = self.coordinates.source(params)?;
+            let nearest = self.coordinates.nearest(&source, &masks.narrow(0, start, n)?)?;
+            out.narrow(0, start, n)?.copy_(&nearest)?;
+            start += n;
+        }
+        Ok(out)
     }
 
     /// Samples per round. On the CPU what lies between the operations should stay in the caches.

@@ -6,8 +6,8 @@ use fullbore_train::setup::cores;
 
 use super::CommandError;
 use crate::exit_codes;
-use crate::host_memory::HostMemory;
 use crate::render::say;
+use fullbore_torch::HostMemory;
 
 /// Prints one `name  value` line per finding.
 pub(super) fn run() -> Result<i32, CommandError> {

@@ -47,7 +47,7 @@ pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
     let prepared = setup::prepare_eval(&plan)?;
     Saved::read(&path)?.restore_weights(&prepared.engine.params, Weights::Evaluated)?;
     let n_samples = prepared.val.len();
-    let samples = setup::eval_loader(&plan, prepared.val, prepared.workers, args.sheet.is_some())?;
+    let samples = setup::eval_loader(&plan, prepared.val, prepared.workers, args.sheet.is_some(), None)?;
     let mut settings = setup::eval_settings(&plan);
     let out_of_memory = |n: usize, message: &str| {
         eprintln!("out of memory with {n} images at once, going on with {}: {message}", n / 2);

@@ -12,11 +12,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fullbore_events::RunDir;
+use fullbore_torch::HostMemory;
 use fullbore_train::Plan;
 use miette::Diagnostic;
 
 use crate::config::{ConfigError, Layers};
-use crate::host_memory;
 
 /// Any error of a command: rendered by render.rs, turned into an exit code by exit_codes.rs.
 pub type CommandError = Box<dyn Diagnostic + Send + Sync>;
@@ -56,7 +56,7 @@ enum Command {
 impl Cli {
     /// Runs the command; the exit code on success.
     pub fn run(self) -> Result<i32, CommandError> {
-        host_memory::limit_cpu_tensors();
+        limit_cpu_tensors();
         match self.command {
             Command::Train(args) => train::run(args),
             Command::Eval(args) => eval::run(args),
@@ -127,4 +127,13 @@ fn metrics(scores: &fullbore_train::evaluate::Scores) -> serde_json::Value {
         "recall_per_class": per_class(|s| s.recall),
         "images": scores.images,
     })
+}
+
+/// Makes CPU tensors beyond what the host can give an error instead of the end of the process: the kernel promises
+/// memory freely, and kills who uses it.
+fn limit_cpu_tensors() {
+    if let Some(memory) = HostMemory::read() {
+        // A twentieth stays for everything that is no tensor.
+        fullbore_torch::set_cpu_budget(Some(memory.usable() / 20 * 19));
+    }
 }

@@ -6,7 +6,7 @@ use fullbore_types::{Classes, IGNORE_INDEX, SampleId, Size};
 use super::json::{self, Annotation, Contents};
 use super::{Images, annotation_error, by_id, find_json};
 use crate::regions::{RegionTable, Shape};
-use crate::source::{About, Part, Source, SourceError, Target};
+use crate::source::{About, Origin, Part, Source, SourceError, Target};
 
 /// The images of a COCO file with masks drawn from its segmentations: polygons and run-length codes. A sample is an
 /// image; its order is that of the file.
@@ -135,6 +135,12 @@ impl Source for CocoMasks {
             Part::Image => self.images.file(id.0 as usize),
             Part::Target => self.images.json.clone(),
         }
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        // All masks are drawn from one file.
+        let within = if part == Part::Target { u64::from(id.0) } else { 0 };
+        Some(Origin { file: self.file(id, part), within })
     }
 
     fn target(&self, id: SampleId) -> Target<'_> {

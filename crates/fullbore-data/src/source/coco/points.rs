@@ -6,7 +6,7 @@ use super::json::{self, Annotation, Contents};
 use super::{Images, annotation_error, by_id, find_json};
 use crate::canvas::Rect;
 use crate::points::{MAX_COORDINATE, MAX_POINTS, Point, PointTable, Visibility};
-use crate::source::{About, Part, Source, SourceError, Target, TargetKind};
+use crate::source::{About, Origin, Part, Source, SourceError, Target, TargetKind};
 
 /// How much larger than its box an instance is shown.
 const BOX_GROWTH: f64 = 1.25;
@@ -158,6 +158,11 @@ impl Source for CocoPoints {
             Part::Image => self.images.file(self.instance(id).image as usize),
             Part::Target => self.images.json.clone(),
         }
+    }
+
+    fn origin(&self, id: SampleId, part: Part) -> Option<Origin> {
+        // Each instance is another window of its image.
+        Some(Origin { file: self.file(id, part), within: u64::from(id.0) })
     }
 
     fn target(&self, id: SampleId) -> Target<'_> {

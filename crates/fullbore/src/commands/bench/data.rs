@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use fullbore_data::yardstick::{RawRate, raw_decode};
-use fullbore_data::{DecodeLimits, Loader, LoaderStats};
+use fullbore_data::{Loader, LoaderConfig, LoaderStats};
+use fullbore_train::TrainError;
+use fullbore_train::caching::Caching;
 use fullbore_train::setup::{self, DataSets};
-use fullbore_train::{Plan, TrainError};
 use fullbore_types::Position;
 
 use super::super::{CommandError, Settings};
@@ -58,12 +59,17 @@ pub(super) fn run(args: DataArgs) -> Result<i32, CommandError> {
     let device = plan.device.resolve()?;
     let workers = setup::workers(&plan, device);
     let data = DataSets::open(&plan)?;
+    let config = setup::loader_config(&plan, workers);
+    let caching = Caching::decide(&plan, &data, &config);
+    let config = LoaderConfig { cache: caching.cache.clone(), ..config };
+    if config.cache.is_some() {
+        fill(&data, &config)?;
+    }
     let duration = Duration::from_secs_f64(args.seconds);
     let mut best: Option<(Pass, RawRate)> = None;
     for _ in 0..args.passes {
-        let pass = load(&plan, &data, workers, duration)?;
-        let limits = DecodeLimits::default();
-        let raw = raw_decode(&*data.train, workers, plan.data.channels, limits, duration)
+        let pass = load(&data, &config, duration)?;
+        let raw = raw_decode(&*data.train, workers, plan.data.channels, plan.data.decode_limits(), duration)
             .map_err(TrainError::from)?;
         best = Some(match best {
             None => (pass, raw),
@@ -75,18 +81,27 @@ pub(super) fn run(args: DataArgs) -> Result<i32, CommandError> {
     }
     let Some((pass, raw)) = best else { unreachable!("at least one pass") };
     if args.json {
-        say!("{}", to_json(&pass, &raw, workers));
+        say!("{}", to_json(&pass, &raw, workers, &caching));
     } else {
+        say!("{}", caching.decision.why);
         print(&pass, &raw, workers);
     }
     Ok(exit_codes::OK)
 }
 
+/// Draws an epoch, so that the cache holds what it can.
+fn fill(data: &DataSets, config: &LoaderConfig) -> Result<(), TrainError> {
+    let once = LoaderConfig { epochs: 1, drop_last: false, ..config.clone() };
+    for batch in Loader::start(data.train.clone(), once, Position::default())? {
+        batch?;
+    }
+    Ok(())
+}
+
 /// Draws batches for a while, as a step that takes no time would.
-fn load(plan: &Plan, data: &DataSets, workers: usize, duration: Duration) -> Result<Pass, TrainError> {
+fn load(data: &DataSets, config: &LoaderConfig, duration: Duration) -> Result<Pass, TrainError> {
     let start = Instant::now();
-    let config = setup::loader_config(plan, workers);
-    let mut loader = Loader::start(data.train.clone(), config, Position::default())?;
+    let mut loader = Loader::start(data.train.clone(), config.clone(), Position::default())?;
     let mut first = None;
     let mut samples = 0;
     let mut elapsed = Duration::ZERO;
@@ -106,7 +121,7 @@ fn load(plan: &Plan, data: &DataSets, workers: usize, duration: Duration) -> Res
     Ok(Pass { first_batch_s, samples, seconds: elapsed.as_secs_f64(), stats: loader.stats() })
 }
 
-fn to_json(pass: &Pass, raw: &RawRate, workers: usize) -> serde_json::Value {
+fn to_json(pass: &Pass, raw: &RawRate, workers: usize, caching: &Caching) -> serde_json::Value {
     let stages: serde_json::Map<_, _> =
         stages(&pass.stats).into_iter().map(|(name, seconds)| (name.into(), seconds.into())).collect();
     serde_json::json!({
@@ -118,18 +133,23 @@ fn to_json(pass: &Pass, raw: &RawRate, workers: usize) -> serde_json::Value {
         "samples": pass.samples,
         "seconds": pass.seconds,
         "bytes_read": pass.stats.bytes_read,
+        "cache": caching.decision.mode.to_string(),
+        "cache_hits": pass.stats.cache.hits,
+        "cache_misses": pass.stats.cache.misses,
+        "cache_bytes": pass.stats.cache.held_bytes,
         "queue_depth": pass.stats.queue_depth(),
         "stage_seconds": stages,
     })
 }
 
 /// Seconds by stage, summed over the threads; from the start, the first batch included.
-fn stages(stats: &LoaderStats) -> [(&'static str, f64); 7] {
+fn stages(stats: &LoaderStats) -> [(&'static str, f64); 8] {
     [
         ("read", stats.read),
         ("decode", stats.decode),
         ("resize", stats.resize),
         ("pack", stats.pack),
+        ("augment", stats.augment),
         ("wait_for_room", stats.wait_for_room),
         ("wait_for_work", stats.wait_for_work),
         ("wait_for_batch", stats.wait_for_batch),

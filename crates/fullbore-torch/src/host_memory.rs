@@ -4,18 +4,18 @@ use std::fs;
 
 /// Bytes that this process may use.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HostMemory {
+pub struct HostMemory {
     /// All there is.
-    pub(crate) total: u64,
+    pub total: u64,
     /// What can be used without pushing other programs out.
-    pub(crate) available: u64,
+    pub available: u64,
     /// Limit of the control group, where it has one.
-    pub(crate) limit: Option<u64>,
+    pub limit: Option<u64>,
 }
 
 impl HostMemory {
     /// Reads it; `None` where the kernel does not tell.
-    pub(crate) fn read() -> Option<Self> {
+    pub fn read() -> Option<Self> {
         let text = fs::read_to_string("/proc/meminfo").ok()?;
         let field = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name))?;
@@ -30,16 +30,7 @@ impl HostMemory {
     }
 
     /// Bytes that this process can still get: beyond them the kernel kills it.
-    pub(crate) fn usable(&self) -> u64 {
+    pub fn usable(&self) -> u64 {
         self.limit.map_or(self.available, |limit| limit.min(self.available))
-    }
-}
-
-/// Makes CPU tensors beyond what the host can give an error instead of the end of the process: the kernel promises
-/// memory freely, and kills who uses it.
-pub(crate) fn limit_cpu_tensors() {
-    if let Some(memory) = HostMemory::read() {
-        // A twentieth stays for everything that is no tensor.
-        fullbore_torch::set_cpu_budget(Some(memory.usable() / 20 * 19));
     }
 }
