@@ -5,6 +5,7 @@ use std::process::Command;
 use std::{env, fs};
 
 const SHIM: &[&str] = &[
+    "kernels/augment_host.cpp",
     "shim/accelerator.cpp",
     "shim/autocast.cpp",
     "shim/cpu_allocator.cpp",
@@ -17,6 +18,7 @@ const SHIM: &[&str] = &[
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=shim");
+    println!("cargo::rerun-if-changed=kernels");
     let lib = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys tells where libtorch lies"));
     let torch = lib.parent().expect("libtorch's lib folder has a parent").to_path_buf();
     // For the packages above (link_libtorch.rs), and for this package's own tests.

@@ -1,7 +1,7 @@
 //! CUDA at run time: libtorch_cuda and the plug-in are loaded when a driver is there, so that one program serves
 //! machines with and without a GPU.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libfullbore_cuda.so"));
 
 /// Version of the plug-in's functions that this program calls.
-const PLUGIN_ABI: c_int = 2;
+const PLUGIN_ABI: c_int = 3;
 
 /// What was found when CUDA was looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,10 +88,23 @@ type Pin = unsafe extern "C" fn(*mut c_void, usize) -> c_int;
 /// `int fbcuda_unpin(void* start)`
 type Unpin = unsafe extern "C" fn(*mut c_void) -> c_int;
 
+/// `const char* fbcuda_last_error()`
+type LastError = unsafe extern "C" fn() -> *const c_char;
+
+/// `int fbcuda_load_kernel(const char* ptx, const char* name, void** kernel)`
+type LoadKernel = unsafe extern "C" fn(*const c_char, *const c_char, *mut *mut c_void) -> c_int;
+
+/// `int fbcuda_launch(void* kernel, int device, const unsigned* grid, const unsigned* block, void** arguments)`
+type Launch =
+    unsafe extern "C" fn(*mut c_void, c_int, *const c_uint, *const c_uint, *mut *mut c_void) -> c_int;
+
 struct Plugin {
     device_name: DeviceName,
     pin: Pin,
     unpin: Unpin,
+    last_error: LastError,
+    load_kernel: LoadKernel,
+    launch: Launch,
 }
 
 /// Empty until CUDA has been looked for; `None` without a usable plug-in.
@@ -132,7 +145,92 @@ impl Drop for PinnedHost {
     }
 }
 
+/// A kernel that CUDA has loaded, for all devices and for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernel {
+    /// A `cudaKernel_t`, which any thread may use.
+    handle: usize,
+}
+
+impl Kernel {
+    /// Compiles CUDA source with NVRTC for every GPU that libtorch serves, and loads the kernel `name`.
+    ///
+    /// # Errors
+    /// What is missing, or what the compiler or the driver says.
+    pub(crate) fn compile(source: &str, name: &CStr) -> Result<Self, String> {
+        let Some(Some(plugin)) = PLUGIN_FUNCTIONS.get() else {
+            return Err("the program was built without its CUDA plug-in, or CUDA is not loaded".into());
+        };
+        let ptx = CString::new(ptx(source)?).map_err(|_| "NVRTC made text with a zero in it".to_string())?;
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: two NUL-terminated texts and a valid out-parameter, for the signature of this version of the plug-in.
+        match unsafe { (plugin.load_kernel)(ptx.as_ptr(), name.as_ptr(), &mut handle) } {
+            0 => Ok(Self { handle: handle as usize }),
+            _ => Err(format!("CUDA does not load the kernel: {}", plugin.last_error())),
+        }
+    }
+
+    /// Starts the kernel on libtorch's current stream of a device.
+    ///
+    /// # Safety
+    /// `arguments` are the addresses of values of the types that the kernel declares, and what these point to lies on the
+    /// device and stays until the stream has passed.
+    pub(crate) unsafe fn launch(
+        &self,
+        device: usize,
+        grid: [u32; 3],
+        block: [u32; 3],
+        arguments: &mut [*mut c_void],
+    ) -> Result<(), crate::Error> {
+        let Some(Some(plugin)) = PLUGIN_FUNCTIONS.get() else {
+            return Err(crate::Error::Device { message: "the CUDA plug-in is gone".into() });
+        };
+        let (handle, device) = (self.handle as *mut c_void, device as c_int);
+        // SAFETY: a kernel of this plug-in, two arrays of three numbers, and arguments as the caller promises.
+        let code =
+            unsafe { (plugin.launch)(handle, device, grid.as_ptr(), block.as_ptr(), arguments.as_mut_ptr()) };
+        match code {
+            0 => Ok(()),
+            _ => Err(crate::Error::Device { message: plugin.last_error() }),
+        }
+    }
+}
+
+/// PTX for the oldest GPUs that libtorch serves; drivers translate it for newer ones.
+pub(crate) fn ptx(source: &str) -> Result<String, String> {
+    // NVRTC comes with libtorch but lies outside the search path. It looks for the second library by its bare name.
+    let folder = crate::library_folder().join("../../nvidia/cu13/lib");
+    for name in ["libnvrtc-builtins.so.13.0", "libnvrtc.so.13"] {
+        if let Ok(path) = CString::new(folder.join(name).to_string_lossy().as_bytes()) {
+            // Where it is not there, another one may be in the search path.
+            let _ = open(&path);
+        }
+    }
+    // SAFETY: loads NVRTC, whose constructors are NVIDIA's own.
+    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        return Err("NVRTC (libnvrtc.so) is not there".into());
+    }
+    let options = cudarc::nvrtc::CompileOptions {
+        options: vec!["--gpu-architecture=compute_75".into()],
+        ..Default::default()
+    };
+    match cudarc::nvrtc::compile_ptx_with_opts(source, options) {
+        Ok(ptx) => Ok(ptx.to_src()),
+        Err(cudarc::nvrtc::CompileError::CompileError { log, .. }) => {
+            Err(format!("NVRTC refuses the kernel: {}", log.to_string_lossy().trim()))
+        }
+        Err(error) => Err(format!("NVRTC does not work: {error:?}")),
+    }
+}
+
 impl Plugin {
+    /// What the last failed call of this thread said.
+    fn last_error(&self) -> String {
+        // SAFETY: the plug-in keeps the NUL-terminated text until this thread's next call, and it is copied at once.
+        let text = unsafe { CStr::from_ptr((self.last_error)()) }.to_string_lossy();
+        crate::error::without_backtrace(&text).to_string()
+    }
+
     /// `None` when it was not built, does not load, or has another version.
     fn load() -> Option<Self> {
         if PLUGIN.is_empty() {
@@ -157,12 +255,18 @@ impl Plugin {
         let device_name = symbol(handle, c"fbcuda_device_name")?;
         let pin = symbol(handle, c"fbcuda_pin")?;
         let unpin = symbol(handle, c"fbcuda_unpin")?;
+        let last_error = symbol(handle, c"fbcuda_last_error")?;
+        let load_kernel = symbol(handle, c"fbcuda_load_kernel")?;
+        let launch = symbol(handle, c"fbcuda_launch")?;
         // SAFETY: the signatures of this version of the plug-in, checked above.
         unsafe {
             Some(Self {
                 device_name: std::mem::transmute::<*mut c_void, DeviceName>(device_name),
                 pin: std::mem::transmute::<*mut c_void, Pin>(pin),
                 unpin: std::mem::transmute::<*mut c_void, Unpin>(unpin),
+                last_error: std::mem::transmute::<*mut c_void, LastError>(last_error),
+                load_kernel: std::mem::transmute::<*mut c_void, LoadKernel>(load_kernel),
+                launch: std::mem::transmute::<*mut c_void, Launch>(launch),
             })
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn check(op: &str, code: i32) -> Result<()> {
 }
 
 /// libtorch appends its C++ stack to messages; users need the first part only.
-fn without_backtrace(text: &str) -> &str {
+pub(crate) fn without_backtrace(text: &str) -> &str {
     let end = ["\nException raised from", "\nframe #0"].iter().filter_map(|mark| text.find(mark)).min();
     text[..end.unwrap_or(text.len())].trim()
 }

@@ -33,7 +33,32 @@ pub(crate) struct CCpuMemory {
     pub(crate) budget: u64,
 }
 
+/// What the augmentation kernel needs once per launch (kernels/augment.cu).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AugmentFrame {
+    pub(crate) canvas_w: c_int,
+    pub(crate) canvas_h: c_int,
+    pub(crate) out_w: c_int,
+    pub(crate) out_h: c_int,
+    pub(crate) samples: c_int,
+    pub(crate) channels: c_int,
+    pub(crate) border: c_int,
+    pub(crate) number: c_int,
+    pub(crate) scale: [f32; 3],
+    pub(crate) summand: [f32; 3],
+}
+
 unsafe extern "C" {
+    pub(crate) fn fb_augment_on_host(
+        frame: *const AugmentFrame,
+        rows: *const c_void,
+        images: *const c_void,
+        masks: *const c_void,
+        out: *mut c_void,
+        out_masks: *mut c_void,
+    );
+
     pub(crate) fn fb_last_error() -> *const c_char;
     pub(crate) fn fb_says_out_of_memory(text: *const c_char) -> c_int;
 

@@ -11,6 +11,7 @@
 #![allow(unsafe_code)]
 
 mod allocator;
+mod augment_kernel;
 mod blob;
 mod cuda;
 mod device;
@@ -25,6 +26,7 @@ mod process;
 mod tensor;
 
 pub use allocator::{CpuMemory, cpu_memory, release_cached_cpu_memory, reset_cpu_peak, set_cpu_budget};
+pub use augment_kernel::{AugmentKernel, AugmentTensors, KernelBorder};
 pub use cuda::{CudaDevice, CudaState, PinnedHost};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};

@@ -146,8 +146,8 @@ impl Coordinates {
 
     /// True when no output pixel leaves the canvas, so that there is no cover to compute.
     fn covers_all(&self, params: &[AugmentParams]) -> bool {
-        // Far below what shows, far above what rounding moves.
-        const SLACK: f64 = 1e-3;
+        // Less than a thousandth of a byte step.
+        const SLACK: f64 = 1e-6;
         let [w, h] =
             [self.frame.canvas.width, self.frame.canvas.height].map(|side| f64::from(side) - 1.0 + SLACK);
         let [right, bottom] = [self.frame.out.width, self.frame.out.height].map(|side| f64::from(side) - 1.0);

@@ -1,7 +1,8 @@
 //! The device twin of augmentation: the arithmetic of [`fullbore_augment::params`] on a whole batch, and heat-maps.
 //!
-//! Composed of tensor operations, so that it runs wherever libtorch does. What a batch needs is known on the host before
-//! anything starts: passes that no sample uses are left out, and the host never waits for the device.
+//! Composed of tensor operations, so that it runs wherever libtorch does; on CUDA one kernel does the same in one pass.
+//! What a batch needs is known on the host before anything starts: passes that no sample uses are left out, and the host
+//! never waits for the device.
 
 mod blur;
 mod coordinates;
@@ -11,9 +12,13 @@ mod heatmaps;
 mod points;
 mod tone;
 
-use fullbore_augment::{AugmentParams, Border, Policy};
-use fullbore_torch::{Autocast, Device, Error, Kind, NoGrad, Result, Tensor};
+use fullbore_augment::{AugmentParams, Border, Policy, ROW_LEN};
+use fullbore_torch::{
+    AugmentKernel, AugmentTensors, Autocast, Device, Error, KernelBorder, Kind, NoGrad, Tensor,
+};
 use fullbore_types::Size;
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 use coordinates::Coordinates;
 pub use cpu_stage::CpuStage;
@@ -28,6 +33,16 @@ pub struct DeviceTwin {
     coordinates: Coordinates,
     tone: Tone,
     kind: Kind,
+    kernel: Result<AugmentKernel, String>,
+}
+
+/// How a [`DeviceTwin`] computes images and masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Tensor operations, on any device.
+    Operations,
+    /// One kernel, on CUDA. On the CPU the kernel's code runs on one thread, to check it.
+    Kernel,
 }
 
 /// The sizes and what lies outside, the same for every sample.
@@ -62,7 +77,8 @@ pub struct Augmented {
 
 impl DeviceTwin {
     /// For the sizes, border and landmark pairs of `policy`. `mean` and `std` have one number per channel (1 or 3) where
-    /// white is 1; `kind`: element type of the images that come out.
+    /// white is 1; `kind`: element type of the images that come out. On CUDA the kernel is used where it can be had; see
+    /// [`DeviceTwin::without_kernel`].
     ///
     /// # Errors
     /// When the device fails.
@@ -70,6 +86,28 @@ impl DeviceTwin {
     /// # Panics
     /// When `mean` and `std` do not have 1 or 3 numbers each.
     pub fn new(policy: &Policy, mean: &[f32], std: &[f32], kind: Kind, device: Device) -> Result<Self> {
+        let way = match device {
+            Device::Cuda(_) => Way::Kernel,
+            _ => Way::Operations,
+        };
+        Self::with_way(policy, mean, std, kind, device, way)
+    }
+
+    /// The same in a chosen way, to compare them.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// When `mean` and `std` do not have 1 or 3 numbers each.
+    pub fn with_way(
+        policy: &Policy,
+        mean: &[f32],
+        std: &[f32],
+        kind: Kind,
+        device: Device,
+        way: Way,
+    ) -> Result<Self> {
         let channels = mean.len();
         assert!((channels == 1 || channels == 3) && std.len() == channels, "one mean and std per channel");
         let frame =
@@ -80,7 +118,16 @@ impl DeviceTwin {
             coordinates: Coordinates::new(frame)?,
             tone: Tone::new(frame, mean, std)?,
             kind,
+            kernel: match way {
+                Way::Kernel => AugmentKernel::new(device),
+                Way::Operations => Err("tensor operations were asked for".into()),
+            },
         })
+    }
+
+    /// Why tensor operations do the work; `None` when the kernel does.
+    pub fn without_kernel(&self) -> Option<&str> {
+        self.kernel.as_ref().err().map(String::as_str)
     }
 
     /// Augments a batch, one row of parameters per sample. `images`: u8 `[b, H, W, C]` of the policy's canvas size;
@@ -102,26 +149,77 @@ impl DeviceTwin {
         let _full_precision = Autocast::new(self.frame.device, None)?;
         let n = params.len() as i64;
         let [h, w] = [self.frame.out.height, self.frame.out.width].map(i64::from);
-        let out = Augmented {
-            // NHWC memory seen as NCHW is channels_last.
-            images: Tensor::empty(&[n, h, w, self.frame.channels as i64], self.kind, self.frame.device)?
-                .permute(&[0, 3, 1, 2])?,
-            masks: masks.map(|_| Tensor::empty(&[n, h, w], Kind::Uint8, self.frame.device)).transpose()?,
-            points: points.map(|p| points::transform(self.frame, &self.flip_pairs, p, params)).transpose()?,
+        let finished = Tensor::empty(&[n, h, w, self.frame.channels as i64], self.kind, self.frame.device)?;
+        let masks = match masks {
+            Some(masks) => Some((masks, Tensor::empty(&[n, h, w], Kind::Uint8, self.frame.device)?)),
+            None => None,
         };
+        match &self.kernel {
+            Ok(kernel) => self.launch(kernel, images, &finished, masks.as_ref(), params)?,
+            Err(_) => self.operate(images, &finished, masks.as_ref(), params)?,
+        }
+        Ok(Augmented {
+            // NHWC memory seen as NCHW is channels_last.
+            images: finished.permute(&[0, 3, 1, 2])?,
+            masks: masks.map(|(_, finished)| finished),
+            points: points.map(|p| points::transform(self.frame, &self.flip_pairs, p, params)).transpose()?,
+        })
+    }
+
+    /// Images and masks by the kernel; blur comes before, sample by sample.
+    fn launch(
+        &self,
+        kernel: &AugmentKernel,
+        images: &Tensor,
+        finished: &Tensor,
+        masks: Option<&(&Tensor, Tensor)>,
+        params: &[AugmentParams],
+    ) -> Result<()> {
+        let rows = upload(
+            &of_each(params, AugmentParams::to_row),
+            &[params.len() as i64, ROW_LEN as i64],
+            self.frame.device,
+        )?;
+        let canvases = match params.iter().any(|p| p.blur_sigma > 0.0) {
+            true => images.copy()?,
+            false => images.clone(),
+        };
+        self.blur(&canvases.permute(&[0, 3, 1, 2])?, params)?;
+        let tensors = AugmentTensors {
+            rows: &rows,
+            images: &canvases,
+            out: finished,
+            masks: masks.map(|(masks, finished)| (*masks, finished)),
+        };
+        let border = match self.frame.border {
+            Border::Constant => KernelBorder::Constant,
+            Border::Reflect => KernelBorder::Reflect,
+            Border::Edge => KernelBorder::Edge,
+        };
+        kernel.launch(tensors, border, &self.tone.scale, &self.tone.summand)
+    }
+
+    /// Images and masks by tensor operations.
+    fn operate(
+        &self,
+        images: &Tensor,
+        finished: &Tensor,
+        masks: Option<&(&Tensor, Tensor)>,
+        params: &[AugmentParams],
+    ) -> Result<()> {
         let mut start = 0;
         for params in params.chunks(self.at_once(params.len())) {
             let n = params.len() as i64;
             let of = |t: &Tensor| t.narrow(0, start, n);
             let source = self.coordinates.source(params)?;
             let image = self.image(&source, &of(images)?, params)?;
-            of(&out.images)?.copy_(&image)?;
-            if let (Some(masks), Some(out)) = (masks, &out.masks) {
-                of(out)?.copy_(&self.coordinates.nearest(&source, &of(masks)?)?)?;
+            of(finished)?.permute(&[0, 3, 1, 2])?.copy_(&image)?;
+            if let Some((masks, finished)) = masks {
+                of(finished)?.copy_(&self.coordinates.nearest(&source, &of(masks)?)?)?;
             }
             start += n;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The masks of a batch alone, u8 `[b, h, w]`; losses count them before images are made.
@@ -157,16 +255,22 @@ impl DeviceTwin {
     /// Finished images f32 `[n, C, h, w]` from canvases u8 `[n, H, W, C]`.
     fn image(&self, source: &Tensor, canvas: &Tensor, params: &[AugmentParams]) -> Result<Tensor> {
         let canvas = canvas.permute(&[0, 3, 1, 2])?.to_kind(Kind::Float)?;
-        for (i, sample) in params.iter().enumerate().filter(|(_, sample)| sample.blur_sigma > 0.0) {
-            let canvas = canvas.narrow(0, i as i64, 1)?;
-            canvas.copy_(&blur::blurred(&canvas, sample.blur_sigma)?)?;
-        }
+        self.blur(&canvas, params)?;
         let samples = self.coordinates.sample(source, &canvas)?;
         let image = self.tone.finish(samples, params)?;
         if let Some(share) = self.coordinates.share(source, params)? {
             image.mul_(&share)?;
         }
         Ok(image)
+    }
+
+    /// Blurs canvases `[n, C, H, W]`, bytes or whole numbers, in place.
+    fn blur(&self, canvases: &Tensor, params: &[AugmentParams]) -> Result<()> {
+        for (i, sample) in params.iter().enumerate().filter(|(_, sample)| sample.blur_sigma > 0.0) {
+            let canvas = canvases.narrow(0, i as i64, 1)?;
+            canvas.copy_(&blur::blurred(&canvas.to_kind(Kind::Float)?, sample.blur_sigma)?)?;
+        }
+        Ok(())
     }
 
     fn check(

@@ -13,8 +13,8 @@ const WORD: i64 = 0xFFFF_FFFF;
 #[derive(Debug)]
 pub(super) struct Tone {
     frame: Frame,
-    scale: Vec<f32>,
-    summand: Vec<f32>,
+    pub(super) scale: Vec<f32>,
+    pub(super) summand: Vec<f32>,
     scale_on_device: Tensor,
     summand_on_device: Tensor,
     /// What white becomes.

@@ -5,8 +5,8 @@ use fullbore_augment::{
     AugmentConfig, AugmentParams, Blur, Border, Chance, Crop, Degrees, Elastic, Erase, Noise, Policy, Ranged,
     keyed_hash,
 };
-use fullbore_feed::augment::{Augmented, DeviceTwin, Points};
-use fullbore_torch::{Device, Kind, Tensor, start};
+use fullbore_feed::augment::{Augmented, DeviceTwin, Points, Way};
+use fullbore_torch::{Device, Kind, Tensor, Threads, start};
 use fullbore_types::{SampleId, SampleKey, Size};
 use proptest::prelude::*;
 
@@ -126,6 +126,16 @@ impl Case {
 }
 
 impl Batch {
+    /// Gives the images slopes of a few steps per pixel instead of noise.
+    pub(crate) fn smooth(&mut self) {
+        let (width, height) = (self.policy.canvas().width as usize, self.policy.canvas().height as usize);
+        for (i, byte) in self.images.iter_mut().enumerate() {
+            let (pixel, c) = (i / self.channels, i % self.channels);
+            let way = (3 * (pixel % width) + 2 * (pixel / width % height) + 60 * c) % 510;
+            *byte = way.min(510 - way) as u8;
+        }
+    }
+
     pub(crate) fn on_cpu_twin(&self) -> Answer {
         let mut twin = Augmenter::new(&self.policy, &MEAN[..self.channels], &STD[..self.channels]);
         let (from, to) = (self.policy.canvas().area() as usize, self.policy.out().area() as usize);
@@ -152,9 +162,11 @@ impl Batch {
         answer
     }
 
-    pub(crate) fn device_twin(&self, kind: Kind) -> DeviceTwin {
+    pub(crate) fn device_twin(&self, way: Way, kind: Kind) -> DeviceTwin {
         let c = self.channels;
-        DeviceTwin::new(&self.policy, &MEAN[..c], &STD[..c], kind, device()).unwrap()
+        let twin = DeviceTwin::with_way(&self.policy, &MEAN[..c], &STD[..c], kind, device(), way).unwrap();
+        assert_eq!(twin.without_kernel().is_none(), way == Way::Kernel, "{:?}", twin.without_kernel());
+        twin
     }
 
     /// Images, masks and points on the device.
@@ -172,10 +184,12 @@ impl Batch {
         (bytes(&self.images, &[n, h, w, self.channels as i64]), bytes(&self.masks, &[n, h, w]), points)
     }
 
-    pub(crate) fn on_device_twin(&self, kind: Kind) -> Answer {
+    pub(crate) fn on_device_twin(&self, way: Way, kind: Kind) -> Answer {
+        // The images are tiny: threads would only wait for each other.
+        let _one = Threads::new(1);
         let (images, masks, points) = self.upload();
         let Augmented { images, masks, points } =
-            self.device_twin(kind).apply(&images, Some(&masks), Some(&points), &self.params).unwrap();
+            self.device_twin(way, kind).apply(&images, Some(&masks), Some(&points), &self.params).unwrap();
         assert!(images.kind() == kind && images.is_channels_last().unwrap());
         let (masks, points) = (masks.unwrap(), points.unwrap());
         let places = points.places.to_vec_f32().unwrap();

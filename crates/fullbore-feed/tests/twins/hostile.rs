@@ -1,6 +1,7 @@
 //! Numbers and shapes that no policy makes.
 
 use fullbore_augment::{AugmentConfig, AugmentParams, Border};
+use fullbore_feed::augment::{Augmented, Way};
 use fullbore_torch::{Error, Kind};
 use fullbore_types::Size;
 
@@ -16,12 +17,12 @@ fn batch(border: Border) -> Batch {
 fn hostile_matrices_read_nothing_outside() {
     for border in [Border::Constant, Border::Reflect, Border::Edge] {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30] {
-            for position in 0..6 {
+            for (position, way) in (0..6).flat_map(|i| [(i, Way::Operations), (i, Way::Kernel)]) {
                 let mut batch = batch(border);
                 batch.params[1].source_from_output[position] = value;
-                let answer = batch.on_device_twin(Kind::Float);
+                let answer = batch.on_device_twin(way, Kind::Float);
                 // The other sample is none the worse.
-                let plain = self::batch(border).on_device_twin(Kind::Float);
+                let plain = self::batch(border).on_device_twin(way, Kind::Float);
                 assert_eq!(answer.images[..900], plain.images[..900]);
                 assert_eq!(answer.masks[..300], batch.masks[..300]);
             }
@@ -33,7 +34,7 @@ fn hostile_matrices_read_nothing_outside() {
 fn points_under_a_matrix_that_flattens_the_plane_are_not_visible() {
     let mut batch = batch(Border::Edge);
     batch.params[0].source_from_output = [1.0, 2.0, 0.0, 2.0, 4.0, 0.0];
-    let (answer, cpu) = (batch.on_device_twin(Kind::Float), batch.on_cpu_twin());
+    let (answer, cpu) = (batch.on_device_twin(Way::Operations, Kind::Float), batch.on_cpu_twin());
     assert_eq!(answer.visibility, cpu.visibility);
     assert_eq!(answer.visibility[..5], [0; 5]);
     assert_ne!(answer.visibility[5..], [0; 5]);
@@ -43,8 +44,8 @@ fn points_under_a_matrix_that_flattens_the_plane_are_not_visible() {
 fn tensors_of_other_shapes_are_refused_by_name() {
     let batch = batch(Border::Constant);
     let (images, masks, points) = batch.upload();
-    let twin = batch.device_twin(Kind::Float);
-    let refusal = |result: Result<_, Error>| match result.map(|_: fullbore_feed::augment::Augmented| ()) {
+    let twin = batch.device_twin(Way::Operations, Kind::Float);
+    let refusal = |result: Result<_, Error>| match result.map(|_: Augmented| ()) {
         Err(Error::Invalid { message, .. }) => message,
         other => panic!("{other:?}"),
     };
