@@ -20,6 +20,7 @@ mod functional;
 mod guards;
 mod list;
 mod ops;
+mod optimizer;
 mod process;
 mod tensor;
 
@@ -28,7 +29,8 @@ pub use cuda::{CudaDevice, CudaState, PinnedHost};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};
 pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
-pub use list::{AdamWStep, TensorList, adamw_step};
+pub use list::TensorList;
+pub use optimizer::{Clip, Gate, Moments, Scaler, UpdateGroup, UpdateRule, optimizer_step};
 pub use process::{
     Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,
     rng_state, set_rng_state, start,

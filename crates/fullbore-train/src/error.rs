@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use fullbore_checkpoint::CheckpointError;
 use fullbore_data::{ConfigError, DataError, SourceError};
+use fullbore_nn::optim::OptimizerError;
 use fullbore_nn::weights::MismatchError;
 
 use crate::plan::PlanError;
@@ -99,4 +100,13 @@ pub enum TrainError {
         /// Optimizer steps done.
         step: u64,
     },
+}
+
+impl From<OptimizerError> for TrainError {
+    fn from(error: OptimizerError) -> Self {
+        match error {
+            OptimizerError::Setting(error) => TrainError::Plan(error.into()),
+            OptimizerError::Torch(error) => TrainError::Torch(error),
+        }
+    }
 }

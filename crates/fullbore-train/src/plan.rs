@@ -7,10 +7,11 @@ use fullbore_data::{DataConfig, Resize};
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::losses::LossConfig;
 use fullbore_nn::models::ModelConfig;
-use fullbore_nn::optim::OptimizerConfig;
+use fullbore_nn::optim::{OptimizerConfig, SettingError};
 use fullbore_nn::{NormConfig, NormKind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::ema::EmaConfig;
 use crate::schedule::ScheduleConfig;
 
 /// Everything a run needs to know, stored in the run folder as `plan.yaml` and in every checkpoint.
@@ -82,14 +83,6 @@ pub enum Micro {
     Count(usize),
 }
 
-/// An average of the weights.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EmaConfig {
-    /// Share of the old average that a step keeps; `None`: no average.
-    pub decay: Option<f64>,
-}
-
 /// Validation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +123,13 @@ fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -
     PlanError { key, value: value.to_string(), allowed: allowed.into() }
 }
 
+impl From<SettingError> for PlanError {
+    fn from(error: SettingError) -> Self {
+        let SettingError { key, value, allowed } = error;
+        Self { key, value, allowed }
+    }
+}
+
 impl Plan {
     /// Checks what one part alone cannot see. The parts' own checks come first: [`DataConfig::check`].
     pub fn check(&self) -> Result<(), PlanError> {
@@ -145,6 +145,11 @@ impl Plan {
             Micro::Auto => self.batch.size,
             Micro::Count(n) => n.min(self.batch.size),
         }
+    }
+
+    /// The learning rate that the schedule scales.
+    pub fn peak_lr(&self) -> f64 {
+        self.optimizer.lr
     }
 
     /// True when targets may hold ignored pixels: void labels, or padding.
@@ -228,30 +233,13 @@ impl Plan {
     }
 
     fn check_numbers(&self) -> Result<(), PlanError> {
-        let o = &self.optimizer;
-        let positive =
-            [("optimizer.lr", o.lr), ("optimizer.eps", o.eps), ("optimizer.clip", o.clip.unwrap_or(1.0))];
-        if let Some((key, value)) = positive.into_iter().find(|(_, v)| !(v.is_finite() && *v > 0.0)) {
-            return Err(refuse(key, value, "a finite number above 0"));
-        }
-        let not_negative =
-            [("optimizer.weight_decay", o.weight_decay), ("schedule.min_lr", self.schedule.min_lr)];
-        if let Some((key, value)) = not_negative.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
-            return Err(refuse(key, value, "a finite number, 0 or more"));
-        }
-        if self.schedule.min_lr > o.lr {
+        self.optimizer.check()?;
+        let (peak, min_lr) = (self.peak_lr(), self.schedule.min_lr);
+        if !(min_lr.is_finite() && (0.0..=peak).contains(&min_lr)) {
             return Err(refuse(
                 "schedule.min_lr",
-                self.schedule.min_lr,
-                format!("at most optimizer.lr ({})", o.lr),
-            ));
-        }
-        let below_one = |v: f64| (0.0..1.0).contains(&v);
-        if !below_one(o.betas.0) || !below_one(o.betas.1) {
-            return Err(refuse(
-                "optimizer.betas",
-                format!("{:?}", o.betas),
-                "two numbers from 0 up to, but not including, 1",
+                min_lr,
+                format!("from 0 to the peak learning rate, {peak}"),
             ));
         }
         match self.ema.decay {

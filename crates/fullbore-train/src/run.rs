@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
         {
             self.shrink(at, samples, message)?;
         }
-        let done = self.ground.engine.update(open, lr)?;
+        let done = self.ground.engine.update(open, lr, self.ground.progress.step + 1)?;
         self.log.add(done, samples)?;
         self.ground.progress.step += 1;
         self.ground.progress.position = next;
@@ -374,7 +374,7 @@ impl<'a> Run<'a> {
     }
 
     fn lr_of(&self, step: u64) -> f64 {
-        self.plan.schedule.lr(self.plan.optimizer.lr, step, self.steps_total)
+        self.plan.schedule.lr(self.plan.peak_lr(), step, self.steps_total)
     }
 }
 
