@@ -86,19 +86,24 @@ pub enum TrainError {
     },
     /// The loss is not a number any more.
     #[error(
-        "training diverged at step {step}: loss or gradient is NaN or infinite (log points in a row: {points})"
+        "training diverged at step {step}: loss or gradient is NaN or infinite (steps in a row: {in_row})"
     )]
     #[diagnostic(
         code(config::diverged),
         help(
-            "use a smaller optimizer.lr, a longer schedule.warmup_steps or precision: fp32; checkpoints in the run folder are from before"
+            "use a smaller optimizer.lr, a longer schedule.warmup_steps or precision: fp32; {}",
+            saved.as_ref().map_or("no checkpoint had been saved yet".to_string(), |(path, step)| {
+                format!("the last good checkpoint is {} (step {step})", path.display())
+            })
         )
     )]
     Diverged {
-        /// Log points.
-        points: u32,
+        /// Steps that changed nothing.
+        in_row: u64,
         /// Optimizer steps done.
         step: u64,
+        /// The last checkpoint and its step.
+        saved: Option<(PathBuf, u64)>,
     },
 }
 
