@@ -148,7 +148,9 @@ impl<'a> Run<'a> {
                 self.reporter.emit(Event::EpochStarted { epoch: batch.position().epoch });
             }
             self.step(batch)?;
-            let save = self.is_save_due();
+            let stopping = stop.load(Ordering::Relaxed);
+            let save = stopping || self.is_save_due();
+            // Before a save it must be known whether the weights are worth it.
             let due = save
                 || self.ground.progress.step.is_multiple_of(self.plan.run.log_every)
                 || self.epoch_is_over();
@@ -158,7 +160,7 @@ impl<'a> Run<'a> {
             if let Some(reading) = reading {
                 self.log_point(reading)?;
             }
-            if stop.load(Ordering::Relaxed) {
+            if stopping {
                 status = RunStatus::Interrupted;
                 break;
             }
