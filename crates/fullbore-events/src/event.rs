@@ -124,12 +124,16 @@ pub enum Event {
         /// What the allocator said.
         message: String,
     },
-    /// A loss or gradient was NaN or infinite.
+    /// Losses or gradients were NaN or infinite: those steps changed nothing.
     NonFinite {
         /// Steps done so far.
         step: u64,
         /// Which quantity: `loss`, `gradient`, ...
         what: String,
+        /// Such steps since the last log point.
+        skipped: u64,
+        /// Such steps in a row, up to this one.
+        in_row: u64,
     },
     /// A training sample cannot be loaded. Told once for each, before the step that was to see it.
     BadSample {
@@ -173,6 +177,15 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
+    /// The run ends before its last epoch, because evaluations do not get better any more.
+    EarlyStopped {
+        /// The epoch of the last evaluation.
+        epoch: u64,
+        /// Steps done.
+        step: u64,
+        /// Which metric, how long and what its best value was, in words.
+        reason: String,
+    },
     /// Something the user should know that does not stop the run.
     Warning {
         /// The text.
@@ -195,7 +208,7 @@ pub enum Event {
         data_wait: f64,
         /// The best evaluation, if there was one.
         best: Option<BestScore>,
-        /// What went wrong, when the run failed.
+        /// What went wrong, when the run failed; why, when it ended early.
         message: Option<String>,
     },
 }
@@ -366,7 +379,8 @@ mod tests {
             Event::CheckpointSaved { kind: CheckpointKind::Best, path: "x".into(), step: 9 },
             Event::MicroBatchChanged { step: 3, from: 8, to: 4, reason: "out of memory".into() },
             Event::OutOfMemory { step: 3, at: OutOfMemoryAt::Backward, micro_batch: 8, message: "m".into() },
-            Event::NonFinite { step: 3, what: "loss".into() },
+            Event::NonFinite { step: 3, what: "loss".into(), skipped: 2, in_row: 1 },
+            Event::EarlyStopped { epoch: 2, step: 9, reason: "no better dice".into() },
             Event::BadSample {
                 name: "a".into(),
                 file: "images/a.jpg".into(),

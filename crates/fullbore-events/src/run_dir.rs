@@ -162,9 +162,12 @@ impl RunDir {
         self.checkpoints().join("last.safetensors")
     }
 
-    /// `checkpoints/best.safetensors`, the state that scored best.
-    pub fn best_checkpoint(&self) -> PathBuf {
-        self.checkpoints().join("best.safetensors")
+    /// `checkpoints/best.safetensors`, the state that scored best, for place 0; `best-2.safetensors` for place 1.
+    pub fn best_checkpoint(&self, place: usize) -> PathBuf {
+        self.checkpoints().join(match place {
+            0 => "best.safetensors".to_string(),
+            _ => format!("best-{}.safetensors", place + 1),
+        })
     }
 }
 

@@ -22,6 +22,9 @@ pub enum PrecisionChoice {
     Fp32,
     /// bfloat16 for convolutions and matrix products.
     Bf16,
+    /// IEEE half precision for convolutions and matrix products, with a loss scale. For GPUs without bf16: CPUs compute
+    /// it some fifty times slower than fp32.
+    Fp16,
 }
 
 impl DeviceChoice {
@@ -44,6 +47,7 @@ impl PrecisionChoice {
         match self {
             PrecisionChoice::Fp32 => None,
             PrecisionChoice::Bf16 => Some(Kind::BFloat16),
+            PrecisionChoice::Fp16 => Some(Kind::Half),
             PrecisionChoice::Auto => match device {
                 Device::Cuda(_) => Some(Kind::BFloat16),
                 _ => cpu_has_fast_bf16().then_some(Kind::BFloat16),

@@ -4,7 +4,7 @@
 //! - [`Params`] holds a model's weights by name; a [`Scope`] is the place in it where a layer puts its own.
 //! - [`models`]: the networks and their registry. [`layers`]: what they are built from.
 //! - [`losses`]: what is minimised, as shares of an effective batch. [`metrics`]: scores that never sync per batch.
-//! - [`optim`]: AdamW. [`compute`]: device and arithmetic. [`weights`]: weights in and out, with a report.
+//! - [`optim`]: optimizers. [`compute`]: device and arithmetic. [`weights`]: weights in and out, with a report.
 
 pub mod compute;
 pub mod layers;

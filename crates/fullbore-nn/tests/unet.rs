@@ -1,8 +1,9 @@
-//! The U-Net's counts and keys, against the published ones.
+//! The U-Net's counts and keys, against the published ones, and what freezing leaves alone.
 
 use fullbore_nn::models::{ModelConfig, ModelName, Up};
-use fullbore_nn::{NormConfig, NormKind, Params};
-use fullbore_torch::Device;
+use fullbore_nn::optim::{GroupConfig, Optimizer, OptimizerConfig, OptimizerName};
+use fullbore_nn::{NormConfig, NormKind, NormMode, Params, weights};
+use fullbore_torch::{Device, Kind, Tensor};
 
 const NORM: NormConfig = NormConfig { kind: NormKind::Batch, group: None, groups: 8 };
 
@@ -48,5 +49,27 @@ fn state_entries_are_those_of_the_original() {
         "outc.conv.bias",
     ] {
         assert!(names.contains(&key), "{key}");
+    }
+}
+
+#[test]
+fn a_frozen_part_keeps_its_statistics() {
+    let mut params = Params::new(Device::Cpu);
+    let config = ModelConfig { name: ModelName::Unet, base: 4, depth: 1, up: Up::Transposed };
+    let net = config.build(&mut params, 3, 1, &NORM).unwrap();
+    let group = GroupConfig { pattern: "inc".into(), lr_factor: 1.0, frozen: true };
+    let settings = OptimizerConfig { groups: vec![group], ..OptimizerConfig::new(OptimizerName::Sgd, 1e-2) };
+    let optimizer = Optimizer::new(&params, &settings, false).unwrap();
+    let before: Vec<_> = weights::save(&params, "").unwrap();
+
+    params.norm().set(NormMode::Train { group: 2, step: 2 });
+    let x = Tensor::randn(&[2, 3, 8, 8], Device::Cpu).unwrap();
+    let logits = net.forward(&x).unwrap();
+    let loss = logits.mul(&logits).unwrap().sum(Kind::Float).unwrap();
+    loss.backward().unwrap();
+    optimizer.step(1e-2, &loss.detach().unwrap()).unwrap();
+    for (before, after) in before.iter().zip(weights::save(&params, "").unwrap()) {
+        // Weights, running statistics and their counter.
+        assert_eq!(before.bytes == after.bytes, after.name.starts_with("inc."), "{}", after.name);
     }
 }

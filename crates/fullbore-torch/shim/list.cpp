@@ -1,36 +1,23 @@
 // Lists of tensors and what is done to all of them at once.
-#include <ATen/TensorOperators.h>
-#include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_copy.h>
-#include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_foreach_zero.h>
-#include <ATen/ops/_fused_adamw.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include "guard.h"
+#include "list.h"
 #include "shim.h"
-
-namespace fullbore {
-struct TensorList {
-  std::vector<at::Tensor> tensors;
-};
-}  // namespace fullbore
 
 using fullbore::guard;
 using fullbore::TensorList;
 
 namespace {
-
-at::Tensor total_norm(at::TensorList tensors) {
-  if (tensors.empty()) return at::zeros({});
-  return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2)), 2);
-}
 
 // Same sizes, and elements in the same order in memory. The stride of a dimension of size one says nothing.
 bool same_order(const at::Tensor& a, const at::Tensor& b) {
@@ -41,15 +28,19 @@ bool same_order(const at::Tensor& a, const at::Tensor& b) {
   return true;
 }
 
-// The fused kernels walk raw memory: different strides or dtypes would give wrong weights without an error.
-void check_same_layout(const at::Tensor& param, const at::Tensor& other, const char* what, size_t index) {
-  TORCH_CHECK(same_order(param, other), what, " of parameter ", index, " has sizes ",
-              other.sizes(), " strides ", other.strides(), ", the parameter has sizes ", param.sizes(), " strides ", param.strides());
-  TORCH_CHECK(param.scalar_type() == other.scalar_type(), what, " of parameter ", index, " is ", other.scalar_type(),
-              ", the parameter is ", param.scalar_type());
+}  // namespace
+
+at::Tensor fullbore::total_norm(at::TensorList tensors) {
+  if (tensors.empty()) return at::zeros({});
+  return at::linalg_vector_norm(at::stack(at::_foreach_norm(tensors, 2)), 2);
 }
 
-}  // namespace
+void fullbore::check_same_layout(const at::Tensor& one, const at::Tensor& other, const char* what, size_t index) {
+  TORCH_CHECK(same_order(one, other), what, " of tensor ", index, " has sizes ", other.sizes(), " strides ", other.strides(),
+              ", the tensor itself has sizes ", one.sizes(), " strides ", one.strides());
+  TORCH_CHECK(one.scalar_type() == other.scalar_type(), what, " of tensor ", index, " is ", other.scalar_type(),
+              ", the tensor itself is ", one.scalar_type());
+}
 
 extern "C" int fb_list_new(at::Tensor* const* tensors, size_t n, fb_list** out) {
   return guard([&] {
@@ -113,54 +104,25 @@ extern "C" int fb_foreach_scale(const fb_list* list, double factor) {
   });
 }
 
-extern "C" int fb_foreach_lerp(const fb_list* list, const fb_list* towards, double weight) {
+extern "C" int fb_foreach_lerp(const fb_list* list, const fb_list* towards, double weight, at::Tensor* unless) {
   return guard([&] {
     at::NoGradGuard no_grad;
-    at::_foreach_lerp_(list->tensors, towards->tensors, weight);
+    const size_t n = list->tensors.size();
+    TORCH_CHECK(towards->tensors.size() == n, "lerp got ", n, " tensors and ", towards->tensors.size(), " to move towards");
+    for (size_t i = 0; i < n; ++i) fullbore::check_same_layout(list->tensors[i], towards->tensors[i], "the goal", i);
+    if (n == 0) return;
+    // lerp with a switch on the device: gradient descent by `weight` on |list - towards|^2 / 2, whose gradient is
+    // weight decay 1 minus `towards`. The kernel does nothing where `unless` is 1, and the host does not wait for it.
+    std::optional<at::Tensor> found_inf;
+    if (unless) found_inf = *unless;
+    at::_fused_sgd_(list->tensors, towards->tensors, {}, /*weight_decay=*/1, /*momentum=*/0, /*lr=*/weight, /*dampening=*/0,
+                    /*nesterov=*/false, /*maximize=*/true, /*is_first_step=*/false, /*grad_scale=*/{}, found_inf);
   });
 }
 
 extern "C" int fb_foreach_norm(const fb_list* list, at::Tensor** out) {
   return guard([&] {
     at::NoGradGuard no_grad;
-    *out = new at::Tensor(total_norm(list->tensors));
-  });
-}
-
-extern "C" int fb_adamw_step(const fb_list* params, const fb_list* exp_avgs, const fb_list* exp_avg_sqs, at::Tensor* step,
-                             double lr, double beta1, double beta2, double weight_decay, double eps, double max_norm,
-                             at::Tensor** grad_norm) {
-  return guard([&] {
-    at::NoGradGuard no_grad;
-    const size_t n = params->tensors.size();
-    TORCH_CHECK(exp_avgs->tensors.size() == n && exp_avg_sqs->tensors.size() == n, "AdamW got ", n, " parameters, ",
-                exp_avgs->tensors.size(), " first and ", exp_avg_sqs->tensors.size(), " second moments");
-    std::vector<at::Tensor> with_grad, grads, first, second;
-    for (auto* v : {&with_grad, &grads, &first, &second}) v->reserve(n);
-    for (size_t i = 0; i < n; ++i) {
-      const auto& param = params->tensors[i];
-      const auto& grad = param.grad();
-      if (!grad.defined()) continue;
-      check_same_layout(param, grad, "the gradient", i);
-      check_same_layout(param, exp_avgs->tensors[i], "the first moment", i);
-      check_same_layout(param, exp_avg_sqs->tensors[i], "the second moment", i);
-      with_grad.push_back(param);
-      grads.push_back(grad);
-      first.push_back(exp_avgs->tensors[i]);
-      second.push_back(exp_avg_sqs->tensors[i]);
-    }
-    const at::Tensor norm = total_norm(grads);
-    *grad_norm = new at::Tensor(norm);
-    if (grads.empty()) return;
-    // A non-finite norm means that some gradient is inf or NaN: the kernel then leaves weights and moments alone,
-    // and the step is not counted. Decided on the device: the host does not wait for it.
-    const at::Tensor found_inf = norm.isfinite().logical_not().to(at::kFloat);
-    step->add_(1 - found_inf);
-    // The kernel divides gradients by grad_scale: clipping to max_norm costs no pass of its own.
-    std::optional<at::Tensor> grad_scale;
-    if (max_norm > 0) grad_scale = ((norm + 1e-6) / max_norm).clamp_min(1.0);
-    const std::vector<at::Tensor> steps(grads.size(), *step);
-    at::_fused_adamw_(with_grad, grads, first, second, {}, steps, lr, beta1, beta2, weight_decay, eps, /*amsgrad=*/false,
-                      /*maximize=*/false, grad_scale, found_inf);
+    *out = new at::Tensor(fullbore::total_norm(list->tensors));
   });
 }

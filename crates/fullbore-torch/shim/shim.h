@@ -48,12 +48,40 @@ int fb_list_drop_grads(const fb_list* list);
 int fb_foreach_copy(const fb_list* destination, const fb_list* source);
 int fb_foreach_zero(const fb_list* list);
 int fb_foreach_scale(const fb_list* list, double factor);
-int fb_foreach_lerp(const fb_list* list, const fb_list* towards, double weight);
+// Nothing happens where the 0-dim f32 tensor `unless` is 1; null: always.
+int fb_foreach_lerp(const fb_list* list, const fb_list* towards, double weight, at::Tensor* unless);
 int fb_foreach_norm(const fb_list* list, at::Tensor** out);
 
-// One AdamW step, without a host sync: gradient norm, clipping, update. max_norm <= 0: no clipping.
-int fb_adamw_step(const fb_list* params, const fb_list* exp_avgs, const fb_list* exp_avg_sqs, at::Tensor* step, double lr,
-                  double beta1, double beta2, double weight_decay, double eps, double max_norm, at::Tensor** grad_norm);
+// One optimizer step, without a host sync: loss scale, norm, clipping, update. Lists run parallel to `params`.
+enum fb_rule { fb_adamw, fb_adam, fb_sgd, fb_rmsprop };
+struct fb_group {
+  size_t end;  // parameters from the end of the group before up to here
+  double lr;
+  double weight_decay;
+};
+struct fb_update {
+  int rule;
+  const fb_list* params;
+  const fb_list* momentum;  // adam, adamw: exp_avg; sgd, rmsprop: momentum buffer, null: momentum 0
+  const fb_list* squares;   // adam, adamw: exp_avg_sq; rmsprop: square_avg; sgd: null
+  const fb_group* groups;
+  size_t n_groups;
+  double beta1;  // sgd, rmsprop: momentum
+  double beta2;  // rmsprop: alpha
+  double eps;
+  int nesterov;
+  double max_norm;   // <= 0: no clipping by norm
+  double max_value;  // <= 0: no clipping by value
+  const at::Tensor* loss;  // the step changes nothing when it is not finite
+  // 0-dim f32 on the parameters' device
+  at::Tensor* step;           // updates so far
+  at::Tensor* found_inf;      // 1 when this step changed nothing, else 0
+  at::Tensor* skipped_in_row;  // steps up to this one that changed nothing
+  at::Tensor* skipped;        // such steps so far
+  at::Tensor* scale;          // what the loss was multiplied by; null: nothing
+  at::Tensor* growth;         // i32: finite steps since the scale last changed; null without scale
+};
+int fb_optimizer_step(const fb_update* update, at::Tensor** grad_norm);
 
 // CPU memory
 struct fb_cpu_memory {

@@ -9,6 +9,12 @@ pub(crate) const OUT_OF_MEMORY: i32 = 1;
 /// Code of a failure of the accelerator or its driver (shim/guard.h).
 pub(crate) const DEVICE: i32 = 3;
 
+/// Numbers of `fb_rule` (shim/shim.h).
+pub(crate) const ADAMW: c_int = 0;
+pub(crate) const ADAM: c_int = 1;
+pub(crate) const SGD: c_int = 2;
+pub(crate) const RMSPROP: c_int = 3;
+
 /// A vector of tensors on the C++ side.
 #[repr(C)]
 pub(crate) struct CList {
@@ -47,6 +53,36 @@ pub(crate) struct AugmentFrame {
     pub(crate) number: c_int,
     pub(crate) scale: [f32; 3],
     pub(crate) summand: [f32; 3],
+}
+
+#[repr(C)]
+pub(crate) struct CGroup {
+    pub(crate) end: usize,
+    pub(crate) lr: f64,
+    pub(crate) weight_decay: f64,
+}
+
+#[repr(C)]
+pub(crate) struct CUpdate {
+    pub(crate) rule: c_int,
+    pub(crate) params: *const CList,
+    pub(crate) momentum: *const CList,
+    pub(crate) squares: *const CList,
+    pub(crate) groups: *const CGroup,
+    pub(crate) n_groups: usize,
+    pub(crate) beta1: f64,
+    pub(crate) beta2: f64,
+    pub(crate) eps: f64,
+    pub(crate) nesterov: c_int,
+    pub(crate) max_norm: f64,
+    pub(crate) max_value: f64,
+    pub(crate) loss: *mut C_tensor,
+    pub(crate) step: *mut C_tensor,
+    pub(crate) found_inf: *mut C_tensor,
+    pub(crate) skipped_in_row: *mut C_tensor,
+    pub(crate) skipped: *mut C_tensor,
+    pub(crate) scale: *mut C_tensor,
+    pub(crate) growth: *mut C_tensor,
 }
 
 unsafe extern "C" {
@@ -93,21 +129,14 @@ unsafe extern "C" {
     pub(crate) fn fb_foreach_copy(destination: *const CList, source: *const CList) -> c_int;
     pub(crate) fn fb_foreach_zero(list: *const CList) -> c_int;
     pub(crate) fn fb_foreach_scale(list: *const CList, factor: f64) -> c_int;
-    pub(crate) fn fb_foreach_lerp(list: *const CList, towards: *const CList, weight: f64) -> c_int;
-    pub(crate) fn fb_foreach_norm(list: *const CList, out: *mut *mut C_tensor) -> c_int;
-    pub(crate) fn fb_adamw_step(
-        params: *const CList,
-        exp_avgs: *const CList,
-        exp_avg_sqs: *const CList,
-        step: *mut C_tensor,
-        lr: f64,
-        beta1: f64,
-        beta2: f64,
-        weight_decay: f64,
-        eps: f64,
-        max_norm: f64,
-        grad_norm: *mut *mut C_tensor,
+    pub(crate) fn fb_foreach_lerp(
+        list: *const CList,
+        towards: *const CList,
+        weight: f64,
+        unless: *mut C_tensor,
     ) -> c_int;
+    pub(crate) fn fb_foreach_norm(list: *const CList, out: *mut *mut C_tensor) -> c_int;
+    pub(crate) fn fb_optimizer_step(update: *const CUpdate, grad_norm: *mut *mut C_tensor) -> c_int;
 
     pub(crate) fn fb_cpu_allocator_install();
     pub(crate) fn fb_cpu_memory_read(out: *mut CCpuMemory);

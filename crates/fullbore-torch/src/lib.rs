@@ -22,6 +22,7 @@ mod guards;
 mod host_memory;
 mod list;
 mod ops;
+mod optimizer;
 mod process;
 mod tensor;
 
@@ -33,7 +34,8 @@ pub use error::{Error, Result};
 pub use functional::Outside;
 pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
 pub use host_memory::HostMemory;
-pub use list::{AdamWStep, TensorList, adamw_step};
+pub use list::TensorList;
+pub use optimizer::{Clip, Gate, Moments, Scaler, UpdateGroup, UpdateRule, optimizer_step};
 pub use process::{
     Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,
     rng_state, set_rng_state, start,

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 
 /// An ordered list of tensors that share storage with the ones it was made from.
 #[derive(Debug)]
-pub struct TensorList(*mut CList);
+pub struct TensorList(pub(crate) *mut CList);
 
 // SAFETY: the list owns reference-counted tensors, which may move between threads as `Tensor` may.
 unsafe impl Send for TensorList {}
@@ -90,13 +90,15 @@ impl TensorList {
         check("foreach_scale", unsafe { ffi::fb_foreach_scale(self.0, factor) })
     }
 
-    /// `self += weight * (towards - self)`: an exponential moving average with decay `1 - weight`. Floats only.
-    pub fn lerp_(&self, towards: &TensorList, weight: f64) -> Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
-        // SAFETY: live lists.
-        check("foreach_lerp", unsafe { ffi::fb_foreach_lerp(self.0, towards.0, weight) })
+    /// `self += weight * (towards - self)`: an exponential moving average with decay `1 - weight`. Nothing happens
+    /// where the 0-dim f32 tensor `unless` is 1: the device decides, the host does not wait. Floats only.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when two tensors differ in sizes, strides or type.
+    pub fn lerp_(&self, towards: &TensorList, weight: f64, unless: Option<&Tensor>) -> Result<()> {
+        let unless = unless.map_or(null_mut(), Tensor::pointer);
+        // SAFETY: live lists and a live tensor or null; the shim checks lengths, strides and types.
+        check("foreach_lerp", unsafe { ffi::fb_foreach_lerp(self.0, towards.0, weight, unless) })
     }
 
     /// Euclidean norm over all elements of all tensors, a 0-dim tensor on their device.
@@ -104,54 +106,4 @@ impl TensorList {
         // SAFETY: a live list.
         Tensor::from_shim("foreach_norm", |out| unsafe { ffi::fb_foreach_norm(self.0, out) })
     }
-}
-
-/// The numbers of one AdamW step; names and meaning as in `torch.optim.AdamW`.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamWStep {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay rates of the first and second moment.
-    pub betas: (f64, f64),
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Added to the denominator.
-    pub eps: f64,
-    /// Largest global gradient norm; `None`: no clipping.
-    pub max_norm: Option<f64>,
-}
-
-/// One fused AdamW step (`torch.optim.AdamW(fused=True)` after `clip_grad_norm_`) on the parameters that have a
-/// gradient. Returns the gradient norm before clipping, a 0-dim f32 tensor on the device.
-///
-/// `step` is a 0-dim f32 tensor on the parameters' device, the number of updates so far. When the norm is not
-/// finite, weights, moments and `step` stay as they are; the device decides, the host does not wait.
-///
-/// # Errors
-/// [`crate::Error::Invalid`] when a gradient or moment differs from its parameter in strides or type: the fused kernels
-/// would silently compute wrong weights.
-pub fn adamw_step(
-    params: &TensorList,
-    exp_avgs: &TensorList,
-    exp_avg_sqs: &TensorList,
-    step: &Tensor,
-    settings: AdamWStep,
-) -> Result<Tensor> {
-    let AdamWStep { lr, betas, weight_decay, eps, max_norm } = settings;
-    // SAFETY: live lists and a live tensor; the shim checks lengths, strides and types before it touches memory.
-    Tensor::from_shim("adamw_step", |out| unsafe {
-        ffi::fb_adamw_step(
-            params.0,
-            exp_avgs.0,
-            exp_avg_sqs.0,
-            step.pointer(),
-            lr,
-            betas.0,
-            betas.1,
-            weight_decay,
-            eps,
-            max_norm.unwrap_or(0.0),
-            out,
-        )
-    })
 }

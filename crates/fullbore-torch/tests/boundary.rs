@@ -3,12 +3,10 @@
 use std::sync::Mutex;
 
 use fullbore_torch::{
-    AdamWStep, Autocast, Deterministic, Device, Error, Kind, NoGrad, Tensor, TensorList, Threads, adamw_step,
-    is_deterministic, manual_seed, num_threads, rng_state, set_rng_state, start,
+    Autocast, Clip, Deterministic, Device, Error, Gate, Kind, Moments, NoGrad, Result, Tensor, TensorList,
+    Threads, UpdateGroup, UpdateRule, is_deterministic, manual_seed, num_threads, optimizer_step, rng_state,
+    set_rng_state, start,
 };
-
-const STEP: AdamWStep =
-    AdamWStep { lr: 1e-3, betas: (0.9, 0.999), weight_decay: 0.01, eps: 1e-8, max_norm: Some(1.0) };
 
 fn device() -> Device {
     let runtime = start();
@@ -92,48 +90,147 @@ fn the_random_state_can_be_put_back() {
     assert!(first.equal(&draw()).unwrap());
 }
 
-/// Parameters with gradients, and their moments.
-fn problem(channels_last_moments: bool) -> (TensorList, TensorList, TensorList, Tensor) {
+/// A parameter with a gradient, and two states for it.
+struct Problem {
+    params: TensorList,
+    first: TensorList,
+    second: TensorList,
+    gate: Gate,
+    loss: Tensor,
+}
+
+fn problem(channels_last_state: bool, scaled: bool) -> Problem {
     let weight = image().channels_last().unwrap().set_requires_grad(true).unwrap();
-    weight.mul(&weight).unwrap().sum(Kind::Float).unwrap().backward().unwrap();
+    let loss = weight.mul(&weight).unwrap().sum(Kind::Float).unwrap();
+    loss.backward().unwrap();
     let params = TensorList::new([&weight]).unwrap();
-    let moments = || match channels_last_moments {
+    let state = || match channels_last_state {
         true => params.zeros_like().unwrap(),
         false => TensorList::new([&Tensor::zeros(&weight.size(), Kind::Float, device()).unwrap()]).unwrap(),
     };
-    let step = Tensor::zeros(&[], Kind::Float, device()).unwrap();
-    (TensorList::new([&weight]).unwrap(), moments(), moments(), step)
+    let (first, second) = (state(), state());
+    Problem {
+        params,
+        first,
+        second,
+        gate: Gate::new(device(), scaled).unwrap(),
+        loss: loss.detach().unwrap(),
+    }
+}
+
+impl Problem {
+    fn rules(&self) -> [UpdateRule<'_>; 5] {
+        let (exp_avgs, exp_avg_sqs) = (&self.first, &self.second);
+        let moments = Moments { exp_avgs, exp_avg_sqs, betas: (0.9, 0.999), eps: 1e-8 };
+        let rms = |buffers, momentum| UpdateRule::RmsProp {
+            square_avgs: &self.second,
+            buffers,
+            alpha: 0.99,
+            eps: 1e-8,
+            momentum,
+        };
+        [
+            UpdateRule::AdamW(moments),
+            UpdateRule::Adam(moments),
+            UpdateRule::Sgd { buffers: Some(&self.first), momentum: 0.9, nesterov: true },
+            rms(None, 0.0),
+            rms(Some(&self.first), 0.9),
+        ]
+    }
+
+    fn step(&self, rule: UpdateRule<'_>, groups: &[UpdateGroup]) -> Result<Tensor> {
+        optimizer_step(&self.params, rule, groups, Clip::Norm(1.0), &self.loss, &self.gate)
+    }
+
+    /// Values of parameters and state.
+    fn values(&self) -> Vec<Vec<f32>> {
+        [&self.params, &self.first, &self.second]
+            .map(|list| list.get(0).unwrap().detach().unwrap().to_vec_f32().unwrap())
+            .to_vec()
+    }
+
+    /// Steps, skipped in a row, skipped.
+    fn counts(&self) -> [f64; 3] {
+        let Gate { step, skipped_in_row, skipped, .. } = &self.gate;
+        [step, skipped_in_row, skipped].map(|count| count.item().unwrap())
+    }
+
+    fn grad(&self) -> Tensor {
+        self.params.get(0).unwrap().grad().unwrap().unwrap()
+    }
+}
+
+const ALL: [UpdateGroup; 1] = [UpdateGroup { end: 1, lr: 1e-3, weight_decay: 0.01 }];
+
+#[test]
+fn state_of_another_layout_is_refused() {
+    let problem = problem(false, false);
+    let before = problem.values();
+    for rule in problem.rules() {
+        let error = problem.step(rule, &ALL).unwrap_err();
+        assert!(matches!(error, Error::Invalid { .. }) && error.to_string().contains("strides"), "{error}");
+    }
+    assert_eq!(problem.values(), before);
+    assert_eq!(problem.counts(), [0.0; 3]);
 }
 
 #[test]
-fn moments_of_another_layout_are_refused() {
-    let (params, first, second, step) = problem(false);
-    let before = params.copy().unwrap();
-    let error = adamw_step(&params, &first, &second, &step, STEP).unwrap_err();
-    assert!(matches!(error, Error::Invalid { .. }) && error.to_string().contains("strides"), "{error}");
-    assert!(before.get(0).unwrap().equal(&params.get(0).unwrap().detach().unwrap()).unwrap());
-    assert_eq!(step.item().unwrap(), 0.0);
+fn groups_that_leave_parameters_out_are_refused() {
+    let problem = problem(true, false);
+    for groups in [&[][..], &[UpdateGroup { end: 2, ..ALL[0] }]] {
+        assert!(matches!(problem.step(problem.rules()[0], groups), Err(Error::Invalid { .. })), "{groups:?}");
+    }
 }
 
 #[test]
-fn a_gradient_that_is_not_finite_changes_nothing() {
-    let (params, first, second, step) = problem(true);
-    adamw_step(&params, &first, &second, &step, STEP).unwrap();
-    let before = params.copy().unwrap();
-    params.get(0).unwrap().grad().unwrap().unwrap().select(0, 0).unwrap().fill_(f64::NAN).unwrap();
-    let norm = adamw_step(&params, &first, &second, &step, STEP).unwrap();
-    assert!(norm.item().unwrap().is_nan());
-    assert!(before.get(0).unwrap().equal(&params.get(0).unwrap().detach().unwrap()).unwrap());
-    assert_eq!(step.item().unwrap(), 1.0);
-    assert!(first.norm().unwrap().item().unwrap().is_finite());
+fn a_gradient_or_loss_that_is_not_finite_changes_nothing() {
+    for which in 0..5 {
+        let mut problem = problem(true, true);
+        problem.step(problem.rules()[which], &ALL).unwrap();
+        assert_eq!(problem.counts(), [1.0, 0.0, 0.0]);
+        let before = problem.values();
+
+        problem.loss.fill_(f64::INFINITY).unwrap();
+        problem.step(problem.rules()[which], &ALL).unwrap();
+        assert_eq!((problem.values(), problem.counts()), (before.clone(), [1.0, 1.0, 1.0]), "rule {which}");
+
+        problem.loss = Tensor::zeros(&[], Kind::Float, device()).unwrap();
+        problem.grad().select(0, 0).unwrap().fill_(f64::NAN).unwrap();
+        let norm = problem.step(problem.rules()[which], &ALL).unwrap();
+        assert!(norm.item().unwrap().is_nan());
+        assert_eq!((problem.values(), problem.counts()), (before.clone(), [1.0, 2.0, 2.0]), "rule {which}");
+        // Each time the loss scale was halved.
+        assert_eq!(problem.gate.scaler.as_ref().unwrap().scale.item().unwrap(), 65536.0 / 4.0);
+
+        problem.grad().fill_(1.0).unwrap();
+        problem.step(problem.rules()[which], &ALL).unwrap();
+        assert_ne!(problem.values(), before, "rule {which}");
+        assert_eq!(problem.counts(), [2.0, 0.0, 2.0]);
+    }
+}
+
+#[test]
+fn the_loss_scale_grows_after_two_thousand_finite_steps() {
+    let problem = problem(true, true);
+    let scaler = problem.gate.scaler.as_ref().unwrap();
+    scaler.growth.fill_(1998.0).unwrap();
+    problem.step(problem.rules()[2], &ALL).unwrap();
+    assert_eq!(scaler.scale.item().unwrap(), 65536.0);
+    problem.step(problem.rules()[2], &ALL).unwrap();
+    assert_eq!((scaler.scale.item().unwrap(), scaler.growth.item().unwrap()), (2.0 * 65536.0, 0.0));
 }
 
 #[test]
 fn lists_do_what_their_names_say() {
     let (a, b) = (Tensor::from_slice(&[1.0f32, 2.0]).unwrap(), Tensor::from_slice(&[3.0f32, 6.0]).unwrap());
     let (list, other) = (TensorList::new([&a]).unwrap(), TensorList::new([&b]).unwrap());
-    list.lerp_(&other, 0.5).unwrap();
+    let (never, now) = (Tensor::from_slice(&[1.0f32]).unwrap(), Tensor::from_slice(&[0.0f32]).unwrap());
+    list.lerp_(&other, 0.5, Some(&never)).unwrap();
+    assert_eq!(a.to_vec_f32().unwrap(), [1.0, 2.0]);
+    list.lerp_(&other, 0.5, Some(&now)).unwrap();
     assert_eq!(a.to_vec_f32().unwrap(), [2.0, 4.0]);
+    list.lerp_(&other, 0.0, None).unwrap();
+    assert!(list.lerp_(&TensorList::new([&a, &b]).unwrap(), 0.5, None).is_err());
     list.scale_(2.0).unwrap();
     assert_eq!(a.to_vec_f32().unwrap(), [4.0, 8.0]);
     assert!((list.norm().unwrap().item().unwrap() - 80f64.sqrt()).abs() < 1e-6);

@@ -11,7 +11,9 @@ use fullbore_types::{Position, SampleId};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::metric::Waiting;
 use crate::plan::Plan;
+use crate::schedule::Plateau;
 use crate::step::Engine;
 
 /// How far a run has come.
@@ -21,8 +23,14 @@ pub struct Progress {
     pub step: u64,
     /// The next batch to train on.
     pub position: Position,
-    /// The best evaluation so far.
-    pub best: Option<Best>,
+    /// The best evaluations so far, the best first, as many as `checkpoint.keep_best`.
+    pub best: Vec<Best>,
+    /// What the plateau schedule has seen.
+    #[serde(default)]
+    pub plateau: Plateau,
+    /// What early stopping has seen.
+    #[serde(default)]
+    pub early_stop: Waiting,
     /// Steps done when an epoch was last ended: evaluated, if it was its turn.
     #[serde(default)]
     pub ended: u64,
@@ -31,7 +39,7 @@ pub struct Progress {
     pub bad_samples: Vec<SampleId>,
 }
 
-/// The evaluation that made the best checkpoint.
+/// An evaluation whose checkpoint is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Value of `checkpoint.metric`.

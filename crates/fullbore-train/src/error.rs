@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use fullbore_augment::AugmentError;
 use fullbore_checkpoint::CheckpointError;
 use fullbore_data::{ConfigError, DataError, SourceError};
+use fullbore_nn::optim::OptimizerError;
 use fullbore_nn::weights::MismatchError;
 
 use crate::plan::PlanError;
@@ -90,18 +91,32 @@ pub enum TrainError {
     },
     /// The loss is not a number any more.
     #[error(
-        "training diverged at step {step}: loss or gradient is NaN or infinite (log points in a row: {points})"
+        "training diverged at step {step}: loss or gradient is NaN or infinite (steps in a row: {in_row})"
     )]
     #[diagnostic(
         code(config::diverged),
         help(
-            "use a smaller optimizer.lr, a longer schedule.warmup_steps or precision: fp32; checkpoints in the run folder are from before"
+            "use a smaller optimizer.lr, a longer schedule.warmup_steps or precision: fp32; {}",
+            saved.as_ref().map_or("no checkpoint had been saved yet".to_string(), |(path, step)| {
+                format!("the last good checkpoint is {} (step {step})", path.display())
+            })
         )
     )]
     Diverged {
-        /// Log points.
-        points: u32,
+        /// Steps that changed nothing.
+        in_row: u64,
         /// Optimizer steps done.
         step: u64,
+        /// The last checkpoint and its step.
+        saved: Option<(PathBuf, u64)>,
     },
+}
+
+impl From<OptimizerError> for TrainError {
+    fn from(error: OptimizerError) -> Self {
+        match error {
+            OptimizerError::Setting(error) => TrainError::Plan(error.into()),
+            OptimizerError::Torch(error) => TrainError::Torch(error),
+        }
+    }
 }

@@ -33,9 +33,10 @@ impl Scores {
         self.per_class.iter().map(|(_, s)| s.dice).sum::<f64>() / self.per_class.len().max(1) as f64
     }
 
-    /// The value of `dice` or `dice_per_class.NAME`.
+    /// The value of `loss`, `dice` or `dice_per_class.NAME`.
     pub fn metric(&self, key: &str) -> Option<f64> {
         match key.strip_prefix("dice_per_class.") {
+            None if key == "loss" => Some(self.loss),
             None => (key == "dice").then(|| self.mean_dice()),
             Some(class) => self.per_class.iter().find(|(name, _)| name == class).map(|(_, s)| s.dice),
         }

@@ -3,16 +3,20 @@
 //! - [`plan`]: every setting of a run, and the checks that span several parts.
 //! - [`run`]: the story of a run, in order. [`step`]: one optimizer step that survives running out of memory.
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files.
-//! - [`schedule`], [`ema`]: learning rate, average of the weights.
+//! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
+//! - [`metric`]: what decides which evaluation is better.
 
 pub mod augmentation;
+mod best;
 pub mod caching;
 pub mod checkpoint;
 mod clock;
+pub mod early_stop;
 pub mod ema;
 mod error;
 pub mod evaluate;
 mod log_window;
+pub mod metric;
 mod notices;
 pub mod plan;
 pub mod run;

@@ -1,6 +1,6 @@
 //! What steps leave on the device until the host looks.
 
-use fullbore_torch::{Device, Kind, Tensor};
+use fullbore_torch::{Device, Gate, Kind, Tensor};
 
 use crate::checkpoint::Progress;
 use crate::step::StepDone;
@@ -13,8 +13,11 @@ pub(crate) struct LogWindow {
     samples: u64,
     /// Mean loss of the last reading; NaN before the first.
     pub(crate) last_loss: f64,
-    /// See [`LogReading::non_finite_points`].
-    pub(crate) non_finite_points: u32,
+    /// Steps that changed nothing, in all, at the last reading.
+    skipped: u64,
+    /// Such steps in a row, up to the last reading.
+    pub(crate) skipped_in_row: u64,
+    scaled: bool,
 }
 
 /// What the steps since the last log point came to.
@@ -24,12 +27,15 @@ pub(crate) struct LogReading {
     /// Gradient norm of the last step.
     pub(crate) grad_norm: f64,
     pub(crate) samples: u64,
-    /// Log points in a row, this one included, with a loss or gradient that is not finite.
-    pub(crate) non_finite_points: u32,
+    /// Steps since the last log point that changed nothing, because loss or gradient was not finite.
+    pub(crate) skipped: u64,
+    /// Such steps in a row, up to this log point.
+    pub(crate) skipped_in_row: u64,
 }
 
 impl LogWindow {
-    pub(crate) fn new(device: Device) -> fullbore_torch::Result<Self> {
+    /// Before the first step, or after the steps that `gate` has counted. Makes the host wait for the device.
+    pub(crate) fn new(device: Device, gate: &Gate) -> fullbore_torch::Result<Self> {
         let loss_sum = Tensor::zeros(&[], Kind::Float, device)?;
         Ok(Self {
             loss_sum,
@@ -37,7 +43,9 @@ impl LogWindow {
             steps: 0,
             samples: 0,
             last_loss: f64::NAN,
-            non_finite_points: 0,
+            skipped: gate.skipped.item()? as u64,
+            skipped_in_row: 0,
+            scaled: gate.scaler.is_some(),
         })
     }
 
@@ -50,22 +58,28 @@ impl LogWindow {
     }
 
     /// Makes the host wait for the device. `None` when there was no step since the last reading.
-    pub(crate) fn read(&mut self) -> fullbore_torch::Result<Option<LogReading>> {
+    pub(crate) fn read(&mut self, gate: &Gate) -> fullbore_torch::Result<Option<LogReading>> {
         let Some(grad_norm) = self.grad_norm.take() else { return Ok(None) };
         let loss = self.loss_sum.item()? / self.steps as f64;
         let grad_norm = grad_norm.item()?;
         self.loss_sum.fill_(0.0)?;
-        let finite = loss.is_finite() && grad_norm.is_finite();
-        self.non_finite_points = if finite { 0 } else { self.non_finite_points + 1 };
+        let skipped_before = std::mem::replace(&mut self.skipped, gate.skipped.item()? as u64);
+        self.skipped_in_row = gate.skipped_in_row.item()? as u64;
         self.last_loss = loss;
         let samples = std::mem::take(&mut self.samples);
         self.steps = 0;
-        Ok(Some(LogReading { loss, grad_norm, samples, non_finite_points: self.non_finite_points }))
+        Ok(Some(LogReading {
+            loss,
+            grad_norm,
+            samples,
+            skipped: self.skipped.saturating_sub(skipped_before),
+            skipped_in_row: self.skipped_in_row,
+        }))
     }
 
-    /// False when the last reading held a number that is none.
+    /// Whether the weights are worth keeping: the last step counted, or it was one that a loss scale makes fail.
     pub(crate) fn is_finite(&self) -> bool {
-        self.non_finite_points == 0
+        self.skipped_in_row == 0 || (self.scaled && self.last_loss.is_finite())
     }
 
     /// Epoch of the step just done: the position names the next batch.

@@ -8,10 +8,13 @@ use fullbore_data::{DataConfig, Resize};
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::losses::LossConfig;
 use fullbore_nn::models::ModelConfig;
-use fullbore_nn::optim::OptimizerConfig;
+use fullbore_nn::optim::{OptimizerConfig, SettingError};
 use fullbore_nn::{NormConfig, NormKind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::early_stop::EarlyStopConfig;
+use crate::ema::EmaConfig;
+use crate::metric;
 use crate::schedule::ScheduleConfig;
 
 /// Everything a run needs to know, stored in the run folder as `plan.yaml` and in every checkpoint.
@@ -47,6 +50,8 @@ pub struct Plan {
     pub eval: EvalPlan,
     /// Saving.
     pub checkpoint: CheckpointConfig,
+    /// Ending before the last epoch.
+    pub early_stop: EarlyStopConfig,
 }
 
 /// Length, seed, folder.
@@ -65,6 +70,9 @@ pub struct RunConfig {
     pub reproducible: bool,
     /// Steps between two log points, the only places where the host waits for the device.
     pub log_every: u64,
+    /// Steps in a row without a finite loss and gradient after which the run is given up. Counted on the device,
+    /// looked at at log points.
+    pub max_skipped: u64,
 }
 
 /// Effective and micro-batch.
@@ -86,14 +94,6 @@ pub enum Micro {
     Count(usize),
 }
 
-/// An average of the weights.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EmaConfig {
-    /// Share of the old average that a step keeps; `None`: no average.
-    pub decay: Option<f64>,
-}
-
 /// Validation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,7 +110,13 @@ pub struct EvalPlan {
 pub struct CheckpointConfig {
     /// Epochs between saves of `last`.
     pub every: u64,
-    /// `dice` (mean over classes) or `dice_per_class.NAME`; the highest makes `best`.
+    /// Steps between saves of `last` within an epoch; `None`: none.
+    pub every_steps: Option<u64>,
+    /// Minutes between saves of `last` within an epoch; `None`: none.
+    pub every_minutes: Option<f64>,
+    /// How many of the best evaluations keep their checkpoints.
+    pub keep_best: usize,
+    /// What makes `best`: the highest `dice` (mean over classes) or `dice_per_class.NAME`, or the lowest `loss`.
     pub metric: String,
 }
 
@@ -130,8 +136,15 @@ pub struct PlanError {
 /// Most channels of a layer. One 3x3 convolution between two such layers has 2.4 GB of weights already.
 const MAX_CHANNELS: u64 = 8192;
 
-fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> PlanError {
+pub(crate) fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> PlanError {
     PlanError { key, value: value.to_string(), allowed: allowed.into() }
+}
+
+impl From<SettingError> for PlanError {
+    fn from(error: SettingError) -> Self {
+        let SettingError { key, value, allowed } = error;
+        Self { key, value, allowed }
+    }
 }
 
 impl Plan {
@@ -149,6 +162,12 @@ impl Plan {
             Micro::Auto => self.batch.size,
             Micro::Count(n) => n.min(self.batch.size),
         }
+    }
+
+    /// The learning rate that the schedule scales.
+    pub fn peak_lr(&self) -> f64 {
+        let scale = self.schedule.scale_with_batch.map_or(1.0, |n| self.batch.size as f64 / n as f64);
+        self.optimizer.lr * scale
     }
 
     /// True when targets may hold ignored pixels: void labels, padding, or what augmentation brings in from outside.
@@ -179,10 +198,14 @@ impl Plan {
             ("run.epochs", self.run.epochs),
             ("run.steps", self.run.steps.unwrap_or(1)),
             ("run.log_every", self.run.log_every),
+            ("run.max_skipped", self.run.max_skipped),
             ("batch.size", self.batch.size as u64),
             ("eval.every", self.eval.every),
             ("eval.batch", self.eval.batch.unwrap_or(1) as u64),
             ("checkpoint.every", self.checkpoint.every),
+            ("checkpoint.every_steps", self.checkpoint.every_steps.unwrap_or(1)),
+            ("checkpoint.keep_best", self.checkpoint.keep_best as u64),
+            ("early_stop.patience", self.early_stop.patience),
             ("model.base", u64::from(self.model.base)),
             ("model.depth", u64::from(self.model.depth)),
             ("norm.group", u64::from(self.norm.group.unwrap_or(1))),
@@ -193,6 +216,7 @@ impl Plan {
         }
         let at_most = [
             ("batch.size", self.batch.size as u64, 65_536),
+            ("checkpoint.keep_best", self.checkpoint.keep_best as u64, 1000),
             ("model.base", u64::from(self.model.base), 1024),
             ("model.depth", u64::from(self.model.depth), 8),
         ];
@@ -236,31 +260,14 @@ impl Plan {
     }
 
     fn check_numbers(&self) -> Result<(), PlanError> {
-        let o = &self.optimizer;
-        let positive =
-            [("optimizer.lr", o.lr), ("optimizer.eps", o.eps), ("optimizer.clip", o.clip.unwrap_or(1.0))];
-        if let Some((key, value)) = positive.into_iter().find(|(_, v)| !(v.is_finite() && *v > 0.0)) {
-            return Err(refuse(key, value, "a finite number above 0"));
+        self.optimizer.check()?;
+        self.schedule.check(self.peak_lr())?;
+        let min_delta = self.early_stop.min_delta;
+        if !(min_delta.is_finite() && min_delta >= 0.0) {
+            return Err(refuse("early_stop.min_delta", min_delta, "a finite number, 0 or more"));
         }
-        let not_negative =
-            [("optimizer.weight_decay", o.weight_decay), ("schedule.min_lr", self.schedule.min_lr)];
-        if let Some((key, value)) = not_negative.into_iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
-            return Err(refuse(key, value, "a finite number, 0 or more"));
-        }
-        if self.schedule.min_lr > o.lr {
-            return Err(refuse(
-                "schedule.min_lr",
-                self.schedule.min_lr,
-                format!("at most optimizer.lr ({})", o.lr),
-            ));
-        }
-        let below_one = |v: f64| (0.0..1.0).contains(&v);
-        if !below_one(o.betas.0) || !below_one(o.betas.1) {
-            return Err(refuse(
-                "optimizer.betas",
-                format!("{:?}", o.betas),
-                "two numbers from 0 up to, but not including, 1",
-            ));
+        if let Some(minutes) = self.checkpoint.every_minutes.filter(|v| !(v.is_finite() && *v > 0.0)) {
+            return Err(refuse("checkpoint.every_minutes", minutes, "a finite number above 0, or null"));
         }
         match self.ema.decay {
             Some(decay) if !(decay > 0.0 && decay < 1.0) => {
@@ -271,16 +278,11 @@ impl Plan {
     }
 
     fn check_metric(&self) -> Result<(), PlanError> {
-        let metric = self.checkpoint.metric.as_str();
-        let known = match metric.strip_prefix("dice_per_class.") {
-            Some(class) => self.data.classes.contains_key(class),
-            None => metric == "dice",
-        };
-        if known {
-            return Ok(());
+        metric::check("checkpoint.metric", &self.checkpoint.metric, &self.data)?;
+        match &self.early_stop.metric {
+            Some(name) => metric::check("early_stop.metric", name, &self.data),
+            None => Ok(()),
         }
-        let names: Vec<_> = self.data.classes.keys().map(|n| format!("dice_per_class.{n}")).collect();
-        Err(refuse("checkpoint.metric", metric, format!("dice, or one of {}", names.join(", "))))
     }
 }
 

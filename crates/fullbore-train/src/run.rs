@@ -1,5 +1,6 @@
 //! The story of a run: set up, then epochs of steps, evaluations and checkpoints, then the summary.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::empty_device_cache;
 
 use crate::TrainError;
+use crate::best;
 use crate::caching::Caching;
 use crate::checkpoint::{self, Best, Progress};
 use crate::clock::Clock;
@@ -22,14 +24,13 @@ use crate::step::{Phase, StepOutcome};
 
 pub use crate::clock::WARM_UP_STEPS;
 
-/// Log points in a row without a finite loss and gradient after which a run is given up.
-const NON_FINITE_POINTS: u32 = 3;
-
 /// What came out of a run.
 #[derive(Clone, Debug)]
 pub struct Summary {
     /// How it ended.
     pub status: RunStatus,
+    /// Why, when it ended before its last step without being told to.
+    pub reason: Option<String>,
     /// Optimizer steps done, those before a resume included.
     pub steps: u64,
     /// Training samples per second after [`WARM_UP_STEPS`], without evaluations and checkpoints.
@@ -79,6 +80,9 @@ struct Run<'a> {
     log: LogWindow,
     caching: Caching,
     scores: Option<Scores>,
+    /// The last checkpoint that this process knows to be on disk, and its step.
+    saved: Option<(PathBuf, u64)>,
+    saved_at: Instant,
 }
 
 impl<'a> Run<'a> {
@@ -93,7 +97,8 @@ impl<'a> Run<'a> {
         let steps_per_epoch = if plan.data.drop_last { samples / batch } else { samples.div_ceil(batch) };
         let steps_total = (steps_per_epoch * plan.run.epochs).min(plan.run.steps.unwrap_or(u64::MAX));
         let Progress { step, ended, .. } = ground.progress;
-        if step >= steps_total && ended == step {
+        let stopped_early = plan.early_stop.reason(&ground.progress.early_stop).is_some();
+        if (step >= steps_total || stopped_early) && ended == step {
             return Err(TrainError::Complete { path: run_dir.path().into(), step, steps_total });
         }
         Ok(Self {
@@ -106,9 +111,11 @@ impl<'a> Run<'a> {
             steps_per_epoch,
             steps_total,
             clock: Clock::new(step),
-            log: LogWindow::new(ground.device)?,
+            log: LogWindow::new(ground.device, ground.engine.optimizer.gate())?,
             caching: Caching::off(),
             scores: None,
+            saved: (step > 0).then(|| (run_dir.last_checkpoint(), step)),
+            saved_at: Instant::now(),
             ground,
         })
     }
@@ -141,7 +148,7 @@ impl<'a> Run<'a> {
             self.clock.restart();
         }
         let mut status = RunStatus::Completed;
-        while self.ground.progress.step < self.steps_total {
+        while self.ground.progress.step < self.steps_total && self.stopped_early().is_none() {
             let Some(batch) = self.clock.wait_for(&mut loader) else { break };
             let batch = batch?;
             self.ground.progress.bad_samples = loader.bad_samples();
@@ -149,20 +156,27 @@ impl<'a> Run<'a> {
                 self.reporter.emit(Event::EpochStarted { epoch: batch.position().epoch });
             }
             self.step(batch)?;
-            let due =
-                self.ground.progress.step.is_multiple_of(self.plan.run.log_every) || self.epoch_is_over();
+            let stopping = stop.load(Ordering::Relaxed);
+            let save = stopping || self.is_save_due();
+            // Before a save it must be known whether the weights are worth it.
+            let due = save
+                || self.ground.progress.step.is_multiple_of(self.plan.run.log_every)
+                || self.epoch_is_over();
             // Reading waits for the device, so that the step's time is whole; only then the clock is read.
-            let reading = if due { self.log.read()? } else { None };
+            let reading = if due { self.log.read(self.ground.engine.optimizer.gate())? } else { None };
             self.clock.step_done(self.ground.progress.step, self.ground.device)?;
             if let Some(reading) = reading {
                 self.log_point(reading)?;
             }
-            if stop.load(Ordering::Relaxed) {
+            if stopping {
                 status = RunStatus::Interrupted;
                 break;
             }
             if self.epoch_is_over() {
                 self.end_epoch()?;
+                self.clock.restart();
+            } else if save && self.log.is_finite() {
+                self.save_last()?;
                 self.clock.restart();
             }
         }
@@ -170,7 +184,19 @@ impl<'a> Run<'a> {
         if self.log.is_finite() {
             self.save_last()?;
         }
-        Ok(self.finish(status, None))
+        let reason = self.stopped_early().filter(|_| status == RunStatus::Completed);
+        if let Some(reason) = &reason {
+            let Progress { step, .. } = self.ground.progress;
+            let epoch = self.log.epoch(&self.ground.progress, self.steps_per_epoch);
+            self.reporter.emit(Event::EarlyStopped { epoch, step, reason: reason.clone() });
+        }
+        Ok(self.finish(status, reason))
+    }
+
+    /// Why the run ends before its last step, once early stopping has seen enough.
+    fn stopped_early(&self) -> Option<String> {
+        let reason = self.plan.early_stop.reason(&self.ground.progress.early_stop)?;
+        (self.ground.progress.step < self.steps_total).then_some(reason)
     }
 
     fn announce(&self) {
@@ -203,7 +229,7 @@ impl<'a> Run<'a> {
         {
             self.shrink(at, samples, message)?;
         }
-        let done = self.ground.engine.update(open, lr)?;
+        let done = self.ground.engine.update(open, lr, self.ground.progress.step + 1)?;
         self.log.add(done, samples)?;
         self.ground.progress.step += 1;
         self.ground.progress.position = next;
@@ -259,18 +285,28 @@ impl<'a> Run<'a> {
             data_wait: share(waited, elapsed),
             micro_batch: self.micro as u64,
         });
-        if window.non_finite_points > 0 {
+        let LogReading { skipped, skipped_in_row: in_row, .. } = window;
+        if skipped > 0 {
             let what = if window.loss.is_finite() { "gradient" } else { "loss" };
-            self.reporter.emit(Event::NonFinite { step, what: what.into() });
+            self.reporter.emit(Event::NonFinite { step, what: what.into(), skipped, in_row });
         }
-        if window.non_finite_points >= NON_FINITE_POINTS {
+        if in_row >= self.plan.run.max_skipped {
             return Err(self.diverged());
         }
         Ok(())
     }
 
     fn diverged(&self) -> TrainError {
-        TrainError::Diverged { points: self.log.non_finite_points, step: self.ground.progress.step }
+        let (in_row, step) = (self.log.skipped_in_row, self.ground.progress.step);
+        TrainError::Diverged { in_row, step, saved: self.saved.clone() }
+    }
+
+    /// Whether it is time to save within an epoch.
+    fn is_save_due(&self) -> bool {
+        let by_steps = self.plan.checkpoint.every_steps;
+        let by_minutes = self.plan.checkpoint.every_minutes;
+        by_steps.is_some_and(|n| self.ground.progress.step.is_multiple_of(n))
+            || by_minutes.is_some_and(|minutes| self.saved_at.elapsed().as_secs_f64() >= 60.0 * minutes)
     }
 
     fn epoch_is_over(&self) -> bool {
@@ -290,7 +326,7 @@ impl<'a> Run<'a> {
         }
         self.ground.progress.ended = self.ground.progress.step;
         self.caching.pass_warnings_on(self.reporter);
-        if !last && (epoch + 1).is_multiple_of(self.plan.checkpoint.every) {
+        if !last && self.stopped_early().is_none() && (epoch + 1).is_multiple_of(self.plan.checkpoint.every) {
             self.save_last()?;
         }
         Ok(())
@@ -318,32 +354,48 @@ impl<'a> Run<'a> {
             None => score()?,
         };
         self.reporter.emit(evaluated(&scores, epoch, step));
-        let value = scores.metric(&self.plan.checkpoint.metric).unwrap_or(f64::NAN);
-        if value.is_finite() && self.ground.progress.best.as_ref().is_none_or(|best| value > best.value) {
-            self.ground.progress.best = Some(Best { value, epoch, step });
-            self.save(CheckpointKind::Best)?;
+        let (progress, metric) = (&mut self.ground.progress, &self.plan.checkpoint.metric);
+        let value_of = |metric: &str| scores.metric(metric).unwrap_or(f64::NAN);
+        let value = value_of(metric);
+        self.plan.schedule.see(&mut progress.plateau, metric, value);
+        self.plan.early_stop.see(&mut progress.early_stop, value_of);
+        // Whoever goes on from the best checkpoint must not see this evaluation again.
+        progress.ended = step;
+        let keep = self.plan.checkpoint.keep_best;
+        if let Some(place) = best::place(&progress.best, metric, value, keep) {
+            progress.best.insert(place, Best { value, epoch, step });
+            progress.best.truncate(keep);
+            self.save_best(place)?;
         }
         self.scores = Some(scores);
         Ok(())
     }
 
-    fn save_last(&self) -> Result<(), TrainError> {
-        self.save(CheckpointKind::Last)
-    }
-
-    fn save(&self, kind: CheckpointKind) -> Result<(), TrainError> {
-        let path = match kind {
-            CheckpointKind::Last => self.run_dir.last_checkpoint(),
-            CheckpointKind::Best => self.run_dir.best_checkpoint(),
-        };
+    fn save_last(&mut self) -> Result<(), TrainError> {
+        let path = self.run_dir.last_checkpoint();
         checkpoint::save(&path, &self.ground.engine, self.plan, &self.ground.progress)?;
-        let step = self.ground.progress.step;
-        self.reporter.emit(Event::CheckpointSaved { kind, path: path.display().to_string(), step });
+        self.saved_at = Instant::now();
+        self.tell_saved(CheckpointKind::Last, path);
         Ok(())
     }
 
+    /// Saves among the best. The file is whole before others make room for it.
+    fn save_best(&mut self, place: usize) -> Result<(), TrainError> {
+        let new = self.run_dir.checkpoints().join("new-best.safetensors");
+        checkpoint::save(&new, &self.ground.engine, self.plan, &self.ground.progress)?;
+        best::put(self.run_dir, &new, place, self.plan.checkpoint.keep_best)?;
+        self.tell_saved(CheckpointKind::Best, self.run_dir.best_checkpoint(place));
+        Ok(())
+    }
+
+    fn tell_saved(&mut self, kind: CheckpointKind, path: PathBuf) {
+        let step = self.ground.progress.step;
+        self.reporter.emit(Event::CheckpointSaved { kind, path: path.display().to_string(), step });
+        self.saved = Some((path, step));
+    }
+
     /// Keeps what the run has learnt, when it is worth keeping, and reports the end.
-    fn fail(&self, error: &TrainError) {
+    fn fail(&mut self, error: &TrainError) {
         if self.log.is_finite()
             && self.ground.progress.step > 0
             && let Err(second) = self.save_last()
@@ -358,12 +410,13 @@ impl<'a> Run<'a> {
         let (elapsed, waited, steps) = self.clock.measured();
         let summary = Summary {
             status,
+            reason: message.clone().filter(|_| status == RunStatus::Completed),
             steps: self.ground.progress.step,
             samples_per_s: steps as f64 * batch / elapsed.as_secs_f64().max(1e-9),
             data_wait: share(waited, elapsed),
             loss: self.log.last_loss,
             scores: self.scores.clone(),
-            best: self.ground.progress.best.clone(),
+            best: self.ground.progress.best.first().cloned(),
             bad_samples: self.ground.progress.bad_samples.len(),
             seconds: self.started.elapsed().as_secs_f64(),
         };
@@ -389,7 +442,8 @@ impl<'a> Run<'a> {
     }
 
     fn lr_of(&self, step: u64) -> f64 {
-        self.plan.schedule.lr(self.plan.optimizer.lr, step, self.steps_total)
+        let plateau = &self.ground.progress.plateau;
+        self.plan.schedule.lr(self.plan.peak_lr(), step, self.steps_total, plateau)
     }
 }
 

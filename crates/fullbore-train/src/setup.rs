@@ -9,7 +9,7 @@ use fullbore_data::{
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
-use fullbore_nn::optim::AdamW;
+use fullbore_nn::optim::Optimizer;
 use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
 use fullbore_types::Size;
 
@@ -230,8 +230,8 @@ pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<En
     let mut params = Params::new(device);
     let model =
         plan.model.build(&mut params, i64::from(plan.data.channels), plan.channels_out()?, &plan.norm)?;
-    let optimizer = AdamW::new(&params, plan.optimizer)?;
-    let ema = plan.ema.decay.map(|decay| Ema::new(&params, decay)).transpose()?;
+    let optimizer = Optimizer::new(&params, &plan.optimizer, precision == Some(Kind::Half))?;
+    let ema = Ema::new(&params, plan.ema)?;
     let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;
     let settings = StepSettings {
         loss: plan.loss.name,

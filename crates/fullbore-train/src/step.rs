@@ -8,7 +8,7 @@
 use fullbore_feed::{DeviceBatch, Normalize};
 use fullbore_nn::losses::{LossName, StepTotals};
 use fullbore_nn::models::Model;
-use fullbore_nn::optim::AdamW;
+use fullbore_nn::optim::Optimizer;
 use fullbore_nn::{NormMode, Params};
 use fullbore_torch::{Autocast, Kind, Result, Tensor, TensorList, rng_state, set_rng_state};
 
@@ -22,7 +22,7 @@ pub struct Engine {
     /// Its weights and buffers.
     pub params: Params,
     /// Updates the weights.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// Their average, when asked for.
     pub ema: Option<Ema>,
     /// Bytes to network input.
@@ -100,7 +100,7 @@ impl Engine {
     pub fn new(
         model: Box<dyn Model>,
         params: Params,
-        optimizer: AdamW,
+        optimizer: Optimizer,
         ema: Option<Ema>,
         normalize: Normalize,
         settings: StepSettings,
@@ -158,7 +158,7 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             let loss = share.detach()?;
-            match share.backward() {
+            match self.optimizer.scale_loss(&share)?.backward() {
                 Ok(()) => {}
                 Err(error) if error.is_out_of_memory() => {
                     self.restart(step)?;
@@ -172,12 +172,13 @@ impl Engine {
         Ok(StepOutcome::Done)
     }
 
-    /// Clips, updates the weights with learning rate `lr`, moves the average, forgets the gradients.
-    pub fn update(&mut self, step: OpenStep, lr: f64) -> Result<StepDone> {
-        let grad_norm = self.optimizer.step(lr)?;
+    /// Clips, updates the weights with learning rate `lr`, moves the average, forgets the gradients. `number` counts
+    /// the run's steps, this one included. A loss or gradient that is not finite changes neither weights nor average.
+    pub fn update(&mut self, step: OpenStep, lr: f64, number: u64) -> Result<StepDone> {
+        let grad_norm = self.optimizer.step(lr, &step.loss)?;
         self.optimizer.drop_grads()?;
         if let Some(ema) = &self.ema {
-            ema.update()?;
+            ema.update(number, &self.optimizer.gate().found_inf)?;
         }
         Ok(StepDone { loss: step.loss, grad_norm })
     }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use fullbore_feed::{DeviceBatch, Normalize};
 use fullbore_nn::losses::LossName;
 use fullbore_nn::models::{ModelConfig, ModelName, Up};
-use fullbore_nn::optim::{AdamW, OptimizerConfig, OptimizerName};
+use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use fullbore_nn::params::Entry;
 use fullbore_nn::{NormConfig, NormKind, Params};
 use fullbore_torch::{
@@ -33,16 +33,13 @@ fn engine(kind: NormKind) -> Engine {
     let config = ModelConfig { name: ModelName::Unet, base: 16, depth: 3, up: Up::Transposed };
     let norm = NormConfig { kind, group: None, groups: 2 };
     let model = config.build(&mut params, 3, 1, &norm).unwrap();
-    let optimizer = OptimizerConfig {
-        name: OptimizerName::Adamw,
-        lr: 1e-3,
-        weight_decay: 0.01,
-        betas: (0.9, 0.999),
+    let config = OptimizerConfig {
         // Large: without it Adam's first steps are the gradients' signs, which blow rounding up.
-        eps: 1e-3,
+        eps: Some(1e-3),
         clip: Some(1.0),
+        ..OptimizerConfig::new(OptimizerName::Adamw, 1e-3)
     };
-    let optimizer = AdamW::new(&params, optimizer).unwrap();
+    let optimizer = Optimizer::new(&params, &config, false).unwrap();
     let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
     let settings =
         StepSettings { loss: LossName::BceDice, precision: None, may_ignore: true, norm_group: Some(2) };
@@ -93,7 +90,7 @@ fn train(kind: NormKind, micro: usize, squeeze: Option<u64>) -> Outcome {
         }
         set_cpu_budget(None);
         peak = cpu_memory().peak - start;
-        engine.update(open, 1e-3).unwrap();
+        engine.update(open, 1e-3, step + 1).unwrap();
     }
     let state = engine.params.entries().filter_map(|(_, entry)| match entry {
         Entry::Parameter(t) | Entry::Buffer(t) => Some(t.detach().unwrap().to_vec_f32().unwrap()),

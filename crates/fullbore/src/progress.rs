@@ -184,9 +184,13 @@ impl<W: Write + Send> Sink for Progress<W> {
                     "out of memory in {at} with micro-batch {micro_batch} after step {step}: {message}"
                 ));
             }
-            Event::NonFinite { step, what } => {
-                self.line(&format!("warning: {what} is not finite after step {step}"));
+            Event::NonFinite { step, what, skipped, .. } => {
+                let skipped = counted(*skipped, "step");
+                self.line(&format!(
+                    "warning: {what} is not finite after step {step}: {skipped} changed nothing"
+                ));
             }
+            Event::EarlyStopped { reason, .. } => self.line(reason),
             Event::BadSample { name, reason, replaced_by, .. } => {
                 let instead =
                     replaced_by.as_ref().map_or(String::new(), |by| format!("; `{by}` takes its place"));
@@ -432,7 +436,8 @@ saved best at step 11: runs/a/best
                     message: "2 GiB".into(),
                 },
             ),
-            (0.0, Event::NonFinite { step: 3, what: "loss".into() }),
+            (0.0, Event::NonFinite { step: 3, what: "loss".into(), skipped: 2, in_row: 1 }),
+            (0.0, Event::EarlyStopped { epoch: 1, step: 9, reason: "stopped early: no better dice".into() }),
             (
                 0.0,
                 Event::BadSample {
@@ -461,7 +466,8 @@ saved best at step 11: runs/a/best
         let expected = "\
 micro-batch 8 -> 4 after step 3: memory ran out
 out of memory in the backward pass with micro-batch 8 after step 3: 2 GiB
-warning: loss is not finite after step 3
+warning: loss is not finite after step 3: 2 steps changed nothing
+stopped early: no better dice
 warning: bad sample `a`: images/a.jpg is truncated; `b` takes its place
 cache in memory
 augmentation: off

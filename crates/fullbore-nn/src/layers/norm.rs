@@ -133,7 +133,8 @@ impl BatchNorm2d {
 
     /// `x` [B, C, H, W], same shape back.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let NormMode::Train { group, step } = self.mode.get() else {
+        // A frozen layer keeps its statistics as well: a network whose weights stand still would drift otherwise.
+        let (NormMode::Train { group, step }, true) = (self.mode.get(), self.weight.requires_grad()) else {
             return self.apply(x, false, 0.0);
         };
         let batch = x.size()[0];

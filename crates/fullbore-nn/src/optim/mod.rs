@@ -1,5 +1,8 @@
 //! Optimizers, fused: one crossing and no host sync per step.
 
-pub mod adamw;
+mod config;
+mod groups;
+mod optimizer;
 
-pub use adamw::{AdamW, OptimizerConfig, OptimizerName};
+pub use config::{GroupConfig, OptimizerConfig, OptimizerName, SettingError};
+pub use optimizer::{Optimizer, OptimizerError};

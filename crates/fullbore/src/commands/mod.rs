@@ -111,7 +111,7 @@ enum Which {
 impl Which {
     fn of(self, run_dir: &RunDir) -> PathBuf {
         match self {
-            Which::Best => run_dir.best_checkpoint(),
+            Which::Best => run_dir.best_checkpoint(0),
             Which::Last => run_dir.last_checkpoint(),
         }
     }

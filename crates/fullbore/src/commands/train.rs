@@ -99,6 +99,7 @@ fn to_json(summary: &Summary, plan: &Plan, run_dir: &RunDir) -> serde_json::Valu
     serde_json::json!({
         "run_dir": run_dir.path().display().to_string(),
         "status": summary.status,
+        "reason": summary.reason,
         "steps": summary.steps,
         "samples_per_s": summary.samples_per_s,
         "data_wait": summary.data_wait,
@@ -121,8 +122,11 @@ fn print_result(summary: &Summary, plan: &Plan, run_dir: &RunDir) {
     if summary.bad_samples > 0 {
         say!("bad samples  {}, replaced: {}", summary.bad_samples, run_dir.bad_samples().display());
     }
+    if let Some(reason) = &summary.reason {
+        say!("{reason}");
+    }
     if let Some(best) = &summary.best {
         let (metric, value, epoch) = (&plan.checkpoint.metric, best.value, best.epoch + 1);
-        say!("best {metric}  {value:.4} in epoch {epoch}: {}", run_dir.best_checkpoint().display());
+        say!("best {metric}  {value:.4} in epoch {epoch}: {}", run_dir.best_checkpoint(0).display());
     }
 }

@@ -19,7 +19,9 @@ impl Layers {
 
     fn explain(&self, path: &Path, message: &str) -> ConfigError {
         let (key, value) = self.find(path);
-        if message.starts_with("missing field") || message.starts_with("unknown field") {
+        // The defaults name every key but those of list items: the user writes these.
+        let in_list = path.iter().any(|segment| matches!(segment, Segment::Seq { .. }));
+        if !in_list && (message.starts_with("missing field") || message.starts_with("unknown field")) {
             return ConfigError::PlanSchema { key, reason: message.into() };
         }
         let advice = self.schema.advice(self.nearest_noted(&key));
@@ -65,6 +67,11 @@ impl Layers {
 
 /// Says what serde expected without the words of Rust. Messages of the plan's own checks stay as they are.
 fn in_plain_words(message: &str) -> String {
+    for (by_serde, ours) in [("missing field ", "missing key "), ("unknown field ", "unknown key ")] {
+        if let Some(rest) = message.strip_prefix(by_serde) {
+            return format!("{ours}{rest}");
+        }
+    }
     let by_serde = ["invalid type: ", "invalid value: ", "invalid length ", "unknown variant "];
     if !by_serde.iter().any(|start| message.starts_with(start)) {
         return message.into();
@@ -113,6 +120,7 @@ optimizer:
   betas: [0.9, 0.999]
   name: adamw        # adamw | sgd
   fused: true
+  groups: []         # parts that learn otherwise
 ";
 
     #[derive(Debug, Deserialize, PartialEq)]
@@ -141,6 +149,13 @@ optimizer:
         betas: [f64; 2],
         name: Name,
         fused: bool,
+        groups: Vec<Group>,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Group {
+        part: String,
     }
 
     #[derive(Debug, Deserialize, PartialEq)]
@@ -166,7 +181,10 @@ optimizer:
     #[test]
     fn fitting_values_become_the_plan() {
         let (plan, origins) = resolve(&["optimizer.lr=1e-3", "optimizer.name=sgd", "data.train=x"]).unwrap();
-        assert_eq!(plan.optimizer, Optimizer { lr: 1e-3, betas: [0.9, 0.999], name: Name::Sgd, fused: true });
+        assert_eq!(
+            plan.optimizer,
+            Optimizer { lr: 1e-3, betas: [0.9, 0.999], name: Name::Sgd, fused: true, groups: vec![] }
+        );
         assert_eq!(plan.batch, Batch { size: 8 });
         assert_eq!(plan.data.train, Some("x".into()));
         assert_eq!(origins.changed().count(), 3);
@@ -228,6 +246,14 @@ optimizer:
             (
                 "data.classes={a: 0, b: 256}",
                 "`data.classes.b`: expected a whole number from 0 to 255, got 256 (--set) | data.classes: name: value in the mask files",
+            ),
+            (
+                "optimizer.groups=[{part: a, lr: 1}]",
+                "`optimizer.groups.0.lr`: unknown key `lr`, expected `part`, got 1 (--set) | optimizer.groups: parts that learn otherwise",
+            ),
+            (
+                "optimizer.groups=[{part: a}, {}]",
+                "`optimizer.groups.1`: missing key `part`, got {} (--set) | optimizer.groups: parts that learn otherwise",
             ),
             ("data.train=3", "`data.train`: expected text, got 3 (--set) | data.train: for example null"),
         ] {

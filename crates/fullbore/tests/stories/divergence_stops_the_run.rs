@@ -7,9 +7,12 @@ fn is_finite(bytes: &[u8]) -> bool {
 #[test]
 fn a_run_that_loses_its_numbers_is_given_up_and_keeps_good_checkpoints() {
     let scene = Scene::with_blobs(15);
-    let outcome = scene.train(&["run.epochs=20", "optimizer.lr=1e30"]);
-    outcome
-        .failed(2, &["training diverged at step", "NaN or infinite", "smaller optimizer.lr", "warmup_steps"]);
+    let sets = ["run.epochs=20", "optimizer.lr=1e30", "run.max_skipped=5", "checkpoint.every_steps=1"];
+    let outcome = scene.train(&sets);
+    let words = ["training diverged at step", "NaN or infinite", "in a row: 5", "smaller optimizer.lr"];
+    outcome.failed(2, &words);
+    let saved = events_of(&scene.run_dir(), "checkpoint_saved").last().unwrap()["step"].as_u64().unwrap();
+    outcome.failed(2, &["last good checkpoint is run/checkpoints/", &format!("(step {saved})")]);
     assert!(!events_of(&scene.run_dir(), "non_finite").is_empty());
     let finished = events_of(&scene.run_dir(), "run_finished");
     assert_eq!(finished[0]["status"], "failed");

@@ -81,11 +81,13 @@ fn time_steps(
     steps: u64,
 ) -> Result<Timing, TrainError> {
     let (images, masks) = synthetic_batch(plan, device)?;
+    let mut number = 0;
     let mut step = || -> Result<Tensor, TrainError> {
+        number += 1;
         let batch = DeviceBatch::from_tensors(images.clone(), masks.clone(), Position::default());
         let mut open = engine.begin(batch)?;
         match engine.advance(&mut open, plan.first_micro())? {
-            StepOutcome::Done => Ok(engine.update(open, plan.optimizer.lr)?.loss),
+            StepOutcome::Done => Ok(engine.update(open, plan.peak_lr(), number)?.loss),
             StepOutcome::OutOfMemory { message, .. } => {
                 Err(fullbore_torch::Error::OutOfMemory { message }.into())
             }
