@@ -1,12 +1,15 @@
-use fullbore_types::Size;
+use fullbore_types::{IGNORE_INDEX, Size};
 
-/// RGB colour of a class. Class 0 is black; the others walk round the colour circle in golden sections, so that
+/// RGB colour of a class. Class 0 is black, ignored pixels are gray; the others walk round the colour circle in golden sections, so that
 /// neighbours in number differ most.
 pub fn class_colour(class: u8) -> [u8; 3] {
     const FIRST_HUE: f32 = 0.0;
     const GOLDEN: f32 = 0.618_034;
     if class == 0 {
         return [0; 3];
+    }
+    if class == IGNORE_INDEX {
+        return [150; 3];
     }
     let hue = (FIRST_HUE + f32::from(class - 1) * GOLDEN).fract() * 6.0;
     [5.0_f32, 3.0, 1.0].map(|offset| {

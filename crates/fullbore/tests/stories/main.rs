@@ -5,6 +5,7 @@
 
 mod scaffold;
 
+mod augmentation;
 mod bad_pictures_are_named;
 mod bad_settings_are_refused;
 mod bench_data_shows_where_time_goes;
