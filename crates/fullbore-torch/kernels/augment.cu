@@ -178,8 +178,8 @@ FB_FUNCTION void store(void* out, long long place, int number, float v) {
   else ((unsigned short*)out)[place] = number == NUMBER_BF16 ? bf16_bits(v) : f16_bits(v);
 }
 
-// Everything of pixel (x, y) of a sample with C channels. `images` u8 [b, H, W, C], `masks` u8 [b, H, W] or null, `rows` f32 [b, ROW_LEN],
-// `out` [b, h, w, C], `out_masks` u8 [b, h, w] or null.
+// Everything of pixel (x, y) of a sample with C channels. `rows` f32 [b, ROW_LEN]; `images` u8 [b, H, W, C] to `out`
+// [b, h, w, C]; `masks` u8 [b, H, W] to `out_masks` u8 [b, h, w]. Either pair may be null.
 template <int C>
 FB_FUNCTION void augment(const AugmentFrame& frame, const float* rows, const unsigned char* images, const unsigned char* masks,
                          void* out, unsigned char* out_masks, int sample, int x, int y) {
@@ -193,9 +193,11 @@ FB_FUNCTION void augment(const AugmentFrame& frame, const float* rows, const uns
   const float u = m[0] * px + (m[1] * py + m[2]);
   const float v = m[3] * px + (m[4] * py + m[5]);
 
-  float finished[C];
-  augment_pixel<C>(frame, row, images + canvas * C, x, y, u, v, finished);
-  for (int c = 0; c < C; ++c) store(out, place * C + c, frame.number, finished[c]);
+  if (images) {
+    float finished[C];
+    augment_pixel<C>(frame, row, images + canvas * C, x, y, u, v, finished);
+    for (int c = 0; c < C; ++c) store(out, place * C + c, frame.number, finished[c]);
+  }
   if (masks) out_masks[place] = augment_label(frame, masks + canvas, u, v);
 }
 

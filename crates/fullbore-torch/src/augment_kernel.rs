@@ -13,10 +13,10 @@ const SOURCE: &str = include_str!("../kernels/augment.cu");
 
 /// Threads of a block: columns, rows, samples.
 const BLOCK: [u32; 3] = [32, 8, 1];
-/// Most blocks of a grid along rows and samples.
-const MAX_BLOCKS: usize = 65_535;
-/// Longest side in pixels: pixel numbers stay exact in f32, and places below 2^32.
-const MAX_SIDE: usize = 1 << 15;
+/// Most layers of a grid: CUDA's limit.
+const MAX_SAMPLES: i64 = 65_535;
+/// Longest side in pixels. Below it, numbers of pixels fit 32 bits and coordinates f32.
+const MAX_SIDE: i64 = 1 << 15;
 
 /// What lies outside the canvas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +37,21 @@ pub struct AugmentKernel {
     kernel: Option<Kernel>,
 }
 
-/// Tensors of one launch, contiguous and on one device.
+/// One launch: contiguous tensors on one device, and what is the same for all samples.
 #[derive(Clone, Copy, Debug)]
 pub struct AugmentTensors<'a> {
     /// f32 `[b, 48]`, one row of `AugmentParams` per sample.
     pub rows: &'a Tensor,
-    /// u8 `[b, H, W, C]` with 1 or 3 channels.
-    pub images: &'a Tensor,
-    /// f32, bf16 or f16 `[b, h, w, C]`, which is written.
-    pub out: &'a Tensor,
+    /// u8 `[b, H, W, C]` with 1 or 3 channels, and f32, bf16 or f16 `[b, h, w, C]`, which is written.
+    pub images: Option<(&'a Tensor, &'a Tensor)>,
     /// u8 `[b, H, W]`, and `[b, h, w]`, which is written.
     pub masks: Option<(&'a Tensor, &'a Tensor)>,
+    /// What lies outside the canvas.
+    pub border: KernelBorder,
+    /// The normalisation, `scale r + summand` of `r` in 0..1: one number per channel.
+    pub scale: &'a [f32],
+    /// See `scale`.
+    pub summand: &'a [f32],
 }
 
 impl AugmentKernel {
@@ -67,32 +71,23 @@ impl AugmentKernel {
         }
     }
 
-    /// Starts the pass; on a GPU nobody waits for it. `scale` and `summand`, one number per channel, normalise: `scale r +
-    /// summand` of `r` in 0..1.
+    /// Starts the pass; on a GPU nobody waits for it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for tensors of other shapes, types or devices; [`Error::Device`] when the kernel does not start.
-    pub fn launch(
-        &self,
-        tensors: AugmentTensors<'_>,
-        border: KernelBorder,
-        scale: &[f32],
-        summand: &[f32],
-    ) -> Result<()> {
-        let frame = tensors.frame(border, scale, summand)?;
-        if tensors.out.numel() == 0 {
+    pub fn launch(&self, tensors: AugmentTensors<'_>) -> Result<()> {
+        let Some(frame) = tensors.frame()? else {
             return Ok(());
-        }
-        let address = |t: &Tensor| t.0.data_ptr();
-        let (rows, images, out) = (address(tensors.rows), address(tensors.images), address(tensors.out));
-        let (masks, out_masks) = tensors.masks.map_or_else(
-            || (std::ptr::null_mut(), std::ptr::null_mut()),
-            |(masks, out)| (address(masks), address(out)),
-        );
-        match (self.kernel, tensors.out.device()) {
+        };
+        let rows = tensors.rows.0.data_ptr();
+        let addresses = |pair: Option<(&Tensor, &Tensor)>| {
+            pair.map_or([std::ptr::null_mut(); 2], |(from, to)| [from.0.data_ptr(), to.0.data_ptr()])
+        };
+        let ([images, out], [masks, out_masks]) = (addresses(tensors.images), addresses(tensors.masks));
+        match (self.kernel, tensors.rows.device()) {
             (None, Device::Cpu) => {
                 // SAFETY: `frame` was read off these very tensors, which are contiguous, on the CPU and live on; the
-                // kernel stays inside them whatever the rows hold.
+                // kernel stays inside them whatever the rows hold, and leaves null pointers alone.
                 unsafe { ffi::fb_augment_on_host(&frame, rows, images, masks, out, out_masks) };
                 Ok(())
             }
@@ -116,30 +111,30 @@ impl AugmentKernel {
 }
 
 impl AugmentTensors<'_> {
-    /// Checks everything that the kernel relies on.
-    fn frame(&self, border: KernelBorder, scale: &[f32], summand: &[f32]) -> Result<AugmentFrame> {
-        let (from, to) = (self.images.size(), self.out.size());
-        let (&[n, canvas_h, canvas_w, channels], &[out_n, out_h, out_w, out_channels]) = (&from[..], &to[..])
-        else {
-            return Err(refused(format!("images {from:?} and {to:?}, expected [b, h, w, C]")));
+    /// Checks everything that the kernel relies on; `None` when there is nothing to do.
+    fn frame(&self) -> Result<Option<AugmentFrame>> {
+        let Some((from, to)) = self.images.or(self.masks) else {
+            return Ok(None);
+        };
+        let (from, to) = (from.size(), to.size());
+        let (&[n, canvas_h, canvas_w, ..], &[_, out_h, out_w, ..]) = (&from[..], &to[..]) else {
+            return Err(refused(format!("canvases {from:?} to {to:?}, expected [b, height, width, ..]")));
         };
         let sides = [canvas_h, canvas_w, out_h, out_w];
-        let fits = sides.iter().all(|&side| (1..=MAX_SIDE as i64).contains(&side))
-            && (0..=MAX_BLOCKS as i64).contains(&n)
-            && (channels == 1 || channels == 3);
-        if !fits || (n, channels) != (out_n, out_channels) {
-            return Err(refused(format!("images {from:?} and {to:?} do not fit the kernel or each other")));
+        let channels = self.scale.len() as i64;
+        if !(sides.iter().all(|&side| (1..=MAX_SIDE).contains(&side)) && n <= MAX_SAMPLES) {
+            return Err(refused(format!("{from:?} to {to:?} is more than the kernel takes at once")));
         }
-        if [scale.len(), summand.len()] != [channels as usize; 2] {
-            return Err(refused(format!("normalisation of {} channels, expected {channels}", scale.len())));
+        if !(channels == 1 || channels == 3) || self.summand.len() != self.scale.len() {
+            return Err(refused(format!("normalisation of {channels} channels, expected 1 or 3")));
         }
-        let number = match self.out.kind() {
+        let number = match self.images.map_or(Kind::Float, |(_, out)| out.kind()) {
             Kind::Float => 0,
             Kind::BFloat16 => 1,
             Kind::Half => 2,
             other => return Err(refused(format!("output in {other:?}, expected f32, bf16 or f16"))),
         };
-        let device = self.out.device();
+        let device = self.rows.device();
         let expect = |name: &str, t: &Tensor, kind: Kind, size: &[i64]| match t.kind() == kind
             && t.size() == size
             && t.device() == device
@@ -154,26 +149,28 @@ impl AugmentTensors<'_> {
             }
         };
         expect("rows", self.rows, Kind::Float, &[n, ROW_LEN])?;
-        expect("images", self.images, Kind::Uint8, &from)?;
-        expect("finished images", self.out, self.out.kind(), &to)?;
+        if let Some((images, out)) = self.images {
+            expect("images", images, Kind::Uint8, &[n, canvas_h, canvas_w, channels])?;
+            expect("finished images", out, out.kind(), &[n, out_h, out_w, channels])?;
+        }
         if let Some((masks, out)) = self.masks {
             expect("masks", masks, Kind::Uint8, &[n, canvas_h, canvas_w])?;
             expect("finished masks", out, Kind::Uint8, &[n, out_h, out_w])?;
         }
         let per_channel = |numbers: &[f32]| std::array::from_fn(|c| numbers[c % numbers.len()]);
         let [canvas_h, canvas_w, out_h, out_w] = sides.map(|side| side as i32);
-        Ok(AugmentFrame {
+        Ok((n > 0).then_some(AugmentFrame {
             canvas_w,
             canvas_h,
             out_w,
             out_h,
             samples: n as i32,
             channels: channels as i32,
-            border: border as i32,
+            border: self.border as i32,
             number,
-            scale: per_channel(scale),
-            summand: per_channel(summand),
-        })
+            scale: per_channel(self.scale),
+            summand: per_channel(self.summand),
+        }))
     }
 }
 

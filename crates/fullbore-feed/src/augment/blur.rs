@@ -1,9 +1,20 @@
-//! Gaussian blur of one canvas, the extra pass.
+//! Gaussian blur of canvases, the extra pass.
 
-use fullbore_torch::{Result, Tensor};
+use fullbore_augment::AugmentParams;
+use fullbore_torch::{Kind, Result, Tensor};
+
+/// Blurs those canvases `[n, C, H, W]`, bytes or whole numbers, that are to be blurred: in place and one by one, as each
+/// has a window of its own.
+pub(super) fn blur(canvases: &Tensor, params: &[AugmentParams]) -> Result<()> {
+    for (i, sample) in params.iter().enumerate().filter(|(_, sample)| sample.blur_sigma > 0.0) {
+        let canvas = canvases.narrow(0, i as i64, 1)?;
+        canvas.copy_(&blurred(&canvas.to_kind(Kind::Float)?, sample.blur_sigma)?)?;
+    }
+    Ok(())
+}
 
 /// A canvas f32 `[1, C, H, W]` of whole numbers, blurred with standard deviation `sigma` in pixels and rounded.
-pub(super) fn blurred(canvas: &Tensor, sigma: f32) -> Result<Tensor> {
+fn blurred(canvas: &Tensor, sigma: f32) -> Result<Tensor> {
     let weights = weights(sigma.into());
     let (taps, radius) = (weights.len() as i64, weights.len() as i64 / 2);
     let channels = canvas.size()[1];

@@ -18,12 +18,12 @@ use fullbore_torch::{
 };
 use fullbore_types::Size;
 
-type Result<T, E = Error> = std::result::Result<T, E>;
-
 use coordinates::Coordinates;
 pub use cpu_stage::CpuStage;
 pub use heatmaps::heatmaps;
 use tone::Tone;
+
+type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Applies [`AugmentParams`] to batches on a device: the twin of [`fullbore_augment::cpu::Augmenter`].
 #[derive(Debug)]
@@ -73,6 +73,12 @@ pub struct Augmented {
     pub masks: Option<Tensor>,
     /// In output pixels, where points came in.
     pub points: Option<Points>,
+}
+
+/// Canvases of a batch, and what is made of them: `[n, h, w]`, or `[n, h, w, C]`.
+struct Filled<'a> {
+    canvases: &'a Tensor,
+    finished: Tensor,
 }
 
 impl DeviceTwin {
@@ -144,82 +150,20 @@ impl DeviceTwin {
         points: Option<&Points>,
         params: &[AugmentParams],
     ) -> Result<Augmented> {
-        self.check(images, masks, points, params.len())?;
+        if let Some(points) = points {
+            self.check_points(points, params.len())?;
+        }
         let _no_grad = NoGrad::new();
         let _full_precision = Autocast::new(self.frame.device, None)?;
-        let n = params.len() as i64;
-        let [h, w] = [self.frame.out.height, self.frame.out.width].map(i64::from);
-        let finished = Tensor::empty(&[n, h, w, self.frame.channels as i64], self.kind, self.frame.device)?;
-        let masks = match masks {
-            Some(masks) => Some((masks, Tensor::empty(&[n, h, w], Kind::Uint8, self.frame.device)?)),
-            None => None,
-        };
-        match &self.kernel {
-            Ok(kernel) => self.launch(kernel, images, &finished, masks.as_ref(), params)?,
-            Err(_) => self.operate(images, &finished, masks.as_ref(), params)?,
-        }
+        let images = self.to_fill(images, params.len(), Some(self.frame.channels), self.kind)?;
+        let masks = masks.map(|masks| self.to_fill(masks, params.len(), None, Kind::Uint8)).transpose()?;
+        self.fill(Some(&images), masks.as_ref(), params)?;
         Ok(Augmented {
             // NHWC memory seen as NCHW is channels_last.
-            images: finished.permute(&[0, 3, 1, 2])?,
-            masks: masks.map(|(_, finished)| finished),
+            images: images.finished.permute(&[0, 3, 1, 2])?,
+            masks: masks.map(|masks| masks.finished),
             points: points.map(|p| points::transform(self.frame, &self.flip_pairs, p, params)).transpose()?,
         })
-    }
-
-    /// Images and masks by the kernel; blur comes before, sample by sample.
-    fn launch(
-        &self,
-        kernel: &AugmentKernel,
-        images: &Tensor,
-        finished: &Tensor,
-        masks: Option<&(&Tensor, Tensor)>,
-        params: &[AugmentParams],
-    ) -> Result<()> {
-        let rows = upload(
-            &of_each(params, AugmentParams::to_row),
-            &[params.len() as i64, ROW_LEN as i64],
-            self.frame.device,
-        )?;
-        let canvases = match params.iter().any(|p| p.blur_sigma > 0.0) {
-            true => images.copy()?,
-            false => images.clone(),
-        };
-        self.blur(&canvases.permute(&[0, 3, 1, 2])?, params)?;
-        let tensors = AugmentTensors {
-            rows: &rows,
-            images: &canvases,
-            out: finished,
-            masks: masks.map(|(masks, finished)| (*masks, finished)),
-        };
-        let border = match self.frame.border {
-            Border::Constant => KernelBorder::Constant,
-            Border::Reflect => KernelBorder::Reflect,
-            Border::Edge => KernelBorder::Edge,
-        };
-        kernel.launch(tensors, border, &self.tone.scale, &self.tone.summand)
-    }
-
-    /// Images and masks by tensor operations.
-    fn operate(
-        &self,
-        images: &Tensor,
-        finished: &Tensor,
-        masks: Option<&(&Tensor, Tensor)>,
-        params: &[AugmentParams],
-    ) -> Result<()> {
-        let mut start = 0;
-        for params in params.chunks(self.at_once(params.len())) {
-            let n = params.len() as i64;
-            let of = |t: &Tensor| t.narrow(0, start, n);
-            let source = self.coordinates.source(params)?;
-            let image = self.image(&source, &of(images)?, params)?;
-            of(finished)?.permute(&[0, 3, 1, 2])?.copy_(&image)?;
-            if let Some((masks, finished)) = masks {
-                of(finished)?.copy_(&self.coordinates.nearest(&source, &of(masks)?)?)?;
-            }
-            start += n;
-        }
-        Ok(())
     }
 
     /// The masks of a batch alone, u8 `[b, h, w]`; losses count them before images are made.
@@ -227,35 +171,109 @@ impl DeviceTwin {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn masks(&self, masks: &Tensor, params: &[AugmentParams]) -> Result<Tensor> {
-        let canvas = [self.frame.canvas.height, self.frame.canvas.width].map(i64::from);
-        expect("masks", masks, Kind::Uint8, &[params.len() as i64, canvas[0], canvas[1]])?;
         let _no_grad = NoGrad::new();
         let _full_precision = Autocast::new(self.frame.device, None)?;
-        let [h, w] = [self.frame.out.height, self.frame.out.width].map(i64::from);
-        let out = Tensor::empty(&[params.len() as i64, h, w], Kind::Uint8, self.frame.device)?;
-        let mut start = 0;
-        for params in params.chunks(self.at_once(params.len())) {
-            let n = params.len() as i64;
-            let source = self.coordinates.source(params)?;
-            let nearest = self.coordinates.nearest(&source, &masks.narrow(0, start, n)?)?;
-            out.narrow(0, start, n)?.copy_(&nearest)?;
-            start += n;
-        }
-        Ok(out)
+        let masks = self.to_fill(masks, params.len(), None, Kind::Uint8)?;
+        self.fill(None, Some(&masks), params)?;
+        Ok(masks.finished)
     }
 
-    /// Samples per round. On the CPU what lies between the operations should stay in the caches.
-    fn at_once(&self, n: usize) -> usize {
-        match self.frame.device {
-            Device::Cpu => 1,
-            _ => n.max(1),
+    /// Room for what is made of canvases u8 `[n, H, W]`, or `[n, H, W, C]`.
+    fn to_fill<'a>(
+        &self,
+        canvases: &'a Tensor,
+        n: usize,
+        channels: Option<usize>,
+        kind: Kind,
+    ) -> Result<Filled<'a>> {
+        let size = |Size { width, height }: Size| -> Vec<i64> {
+            let sizes = [n as i64, height.into(), width.into()];
+            sizes.into_iter().chain(channels.map(|c| c as i64)).collect()
+        };
+        let name = if channels.is_some() { "images" } else { "masks" };
+        expect(name, canvases, Kind::Uint8, &size(self.frame.canvas))?;
+        Ok(Filled { canvases, finished: Tensor::empty(&size(self.frame.out), kind, self.frame.device)? })
+    }
+
+    /// One pass over the output.
+    fn fill(
+        &self,
+        images: Option<&Filled<'_>>,
+        masks: Option<&Filled<'_>>,
+        params: &[AugmentParams],
+    ) -> Result<()> {
+        match &self.kernel {
+            Ok(kernel) => self.launch(kernel, images, masks, params),
+            Err(_) => self.operate(images, masks, params),
         }
+    }
+
+    /// The pass by the kernel; blur comes before, sample by sample.
+    fn launch(
+        &self,
+        kernel: &AugmentKernel,
+        images: Option<&Filled<'_>>,
+        masks: Option<&Filled<'_>>,
+        params: &[AugmentParams],
+    ) -> Result<()> {
+        let rows = of_each(params, AugmentParams::to_row);
+        let rows = upload(&rows, &[params.len() as i64, ROW_LEN as i64], self.frame.device)?;
+        let blurred = match images {
+            Some(images) if params.iter().any(|p| p.blur_sigma > 0.0) => {
+                let canvases = images.canvases.copy()?;
+                blur::blur(&canvases.permute(&[0, 3, 1, 2])?, params)?;
+                Some(canvases)
+            }
+            _ => None,
+        };
+        kernel.launch(AugmentTensors {
+            rows: &rows,
+            images: images.map(|images| (blurred.as_ref().unwrap_or(images.canvases), &images.finished)),
+            masks: masks.map(|masks| (masks.canvases, &masks.finished)),
+            border: match self.frame.border {
+                Border::Constant => KernelBorder::Constant,
+                Border::Reflect => KernelBorder::Reflect,
+                Border::Edge => KernelBorder::Edge,
+            },
+            scale: &self.tone.scale,
+            summand: &self.tone.summand,
+        })
+    }
+
+    /// The pass by tensor operations.
+    fn operate(
+        &self,
+        images: Option<&Filled<'_>>,
+        masks: Option<&Filled<'_>>,
+        params: &[AugmentParams],
+    ) -> Result<()> {
+        // On the CPU what lies between the operations should stay in the caches.
+        let at_once = match self.frame.device {
+            Device::Cpu => 1,
+            _ => params.len().max(1),
+        };
+        let mut start = 0;
+        for params in params.chunks(at_once) {
+            let n = params.len() as i64;
+            let of = |t: &Tensor| t.narrow(0, start, n);
+            let source = self.coordinates.source(params)?;
+            if let Some(images) = images {
+                let image = self.image(&source, &of(images.canvases)?, params)?;
+                of(&images.finished)?.permute(&[0, 3, 1, 2])?.copy_(&image)?;
+            }
+            if let Some(masks) = masks {
+                let nearest = self.coordinates.nearest(&source, &of(masks.canvases)?)?;
+                of(&masks.finished)?.copy_(&nearest)?;
+            }
+            start += n;
+        }
+        Ok(())
     }
 
     /// Finished images f32 `[n, C, h, w]` from canvases u8 `[n, H, W, C]`.
     fn image(&self, source: &Tensor, canvas: &Tensor, params: &[AugmentParams]) -> Result<Tensor> {
         let canvas = canvas.permute(&[0, 3, 1, 2])?.to_kind(Kind::Float)?;
-        self.blur(&canvas, params)?;
+        blur::blur(&canvas, params)?;
         let samples = self.coordinates.sample(source, &canvas)?;
         let image = self.tone.finish(samples, params)?;
         if let Some(share) = self.coordinates.share(source, params)? {
@@ -264,37 +282,16 @@ impl DeviceTwin {
         Ok(image)
     }
 
-    /// Blurs canvases `[n, C, H, W]`, bytes or whole numbers, in place.
-    fn blur(&self, canvases: &Tensor, params: &[AugmentParams]) -> Result<()> {
-        for (i, sample) in params.iter().enumerate().filter(|(_, sample)| sample.blur_sigma > 0.0) {
-            let canvas = canvases.narrow(0, i as i64, 1)?;
-            canvas.copy_(&blur::blurred(&canvas.to_kind(Kind::Float)?, sample.blur_sigma)?)?;
-        }
-        Ok(())
-    }
-
-    fn check(
-        &self,
-        images: &Tensor,
-        masks: Option<&Tensor>,
-        points: Option<&Points>,
-        n: usize,
-    ) -> Result<()> {
-        let (n, [h, w]) = (n as i64, [self.frame.canvas.height, self.frame.canvas.width].map(i64::from));
-        expect("images", images, Kind::Uint8, &[n, h, w, self.frame.channels as i64])?;
-        if let Some(masks) = masks {
-            expect("masks", masks, Kind::Uint8, &[n, h, w])?;
-        }
-        if let Some(Points { places, visibility }) = points {
-            let k = visibility.size().get(1).copied().unwrap_or(0);
-            expect("points", places, Kind::Float, &[n, k, 2])?;
-            expect("visibility", visibility, Kind::Uint8, &[n, k])?;
-            let most = self.flip_pairs.iter().flatten().max();
-            if most.is_some_and(|&most| most as i64 >= k) {
-                return Err(refused(format!("{k} points, but pairs up to {most:?} change places")));
+    fn check_points(&self, Points { places, visibility }: &Points, n: usize) -> Result<()> {
+        let (n, k) = (n as i64, visibility.size().get(1).copied().unwrap_or(0));
+        expect("points", places, Kind::Float, &[n, k, 2])?;
+        expect("visibility", visibility, Kind::Uint8, &[n, k])?;
+        match self.flip_pairs.iter().flatten().max() {
+            Some(&most) if most as i64 >= k => {
+                Err(refused(format!("{k} points, but pairs up to {most} change places")))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

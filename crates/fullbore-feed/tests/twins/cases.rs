@@ -188,8 +188,11 @@ impl Batch {
         // The images are tiny: threads would only wait for each other.
         let _one = Threads::new(1);
         let (images, masks, points) = self.upload();
+        let twin = self.device_twin(way, kind);
+        let alone = twin.masks(&masks, &self.params).unwrap();
         let Augmented { images, masks, points } =
-            self.device_twin(way, kind).apply(&images, Some(&masks), Some(&points), &self.params).unwrap();
+            twin.apply(&images, Some(&masks), Some(&points), &self.params).unwrap();
+        assert!(alone.equal(masks.as_ref().unwrap()).unwrap());
         assert!(images.kind() == kind && images.is_channels_last().unwrap());
         let (masks, points) = (masks.unwrap(), points.unwrap());
         let places = points.places.to_vec_f32().unwrap();

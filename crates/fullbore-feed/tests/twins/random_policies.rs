@@ -1,12 +1,12 @@
 //! Both twins under random policies.
 
-use fullbore_augment::{AugmentParams, keyed_hash};
+use fullbore_augment::{AugmentConfig, AugmentParams, Elastic, keyed_hash};
 use fullbore_feed::augment::Way;
 use fullbore_torch::Kind;
 use fullbore_types::{Affine, Size};
 use proptest::prelude::*;
 
-use crate::cases::{Batch, K, STD, any_case};
+use crate::cases::{Batch, Case, K, STD, any_case};
 
 /// A step and a half of a byte.
 const TOLERANCE: f32 = 1.5 / 255.0;
@@ -80,6 +80,31 @@ proptest! {
         let by_kernel = batch.on_device_twin(Way::Kernel, kind).images;
         for (found, exact) in found.iter().chain(&by_kernel).zip(exact.iter().chain(&exact)) {
             prop_assert!((found - exact).abs() <= exact.abs() / 256.0 + 1e-4, "{found} for {exact}");
+        }
+    }
+}
+
+#[test]
+fn points_under_the_strongest_displacements_are_found() {
+    for grid in [1, 5] {
+        let config = AugmentConfig {
+            elastic: Elastic {
+                p: Some(1.0),
+                alpha: Some([400.0 / 8.0 / f64::from(grid); 2]),
+                grid: Some(grid),
+            },
+            flip_pairs: Some(vec![]),
+            ..AugmentConfig::default()
+        };
+        let size = Size::new(400, 400);
+        let case = Case { config, canvas: size, out: size, channels: 1, samples: 6, seed: grid };
+        let batch = case.batch();
+        let (images, _, points) = batch.upload();
+        let twin = batch.device_twin(Way::Operations, Kind::Float);
+        let found = twin.apply(&images, None, Some(&points), &batch.params).unwrap().points.unwrap();
+        let found = found.places.to_vec_f32().unwrap();
+        for (found, expected) in found.iter().zip(batch.on_cpu_twin().places.as_flattened()) {
+            assert!((found - expected).abs() < 1e-3, "grid {grid}: {found}, expected {expected}");
         }
     }
 }
