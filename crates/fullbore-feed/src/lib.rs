@@ -8,6 +8,7 @@ pub mod whole_images;
 pub use pin::pin_for;
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use augment::DeviceTwin;
@@ -35,7 +36,7 @@ enum Left {
     /// Floats, finished by the loader's workers.
     Nothing,
     /// Bytes: augment and normalise.
-    Augment { twin: Arc<DeviceTwin>, params: Vec<AugmentParams> },
+    Augment { twin: Rc<DeviceTwin>, params: Vec<AugmentParams> },
 }
 
 /// Augmentation on the device, for training batches only: nothing else is uploaded with it.
@@ -44,7 +45,7 @@ pub struct OnDevice {
     /// Draws for each sample.
     pub policy: Arc<Policy>,
     /// Does what was drawn.
-    pub twin: Arc<DeviceTwin>,
+    pub twin: Rc<DeviceTwin>,
     /// The run's seed.
     pub seed: u64,
 }

@@ -32,7 +32,7 @@ impl Tensor {
         if wanted.is_none_or(|n| n > bytes.len()) {
             return refuse(format!("sizes {size:?} do not fit into {} bytes", bytes.len()));
         }
-        if bytes.as_ptr().addr() % width != 0 {
+        if !bytes.as_ptr().addr().is_multiple_of(width) {
             return refuse(format!("memory that is not aligned for {kind:?}"));
         }
         let data = bytes.as_ptr().cast_mut().cast::<c_void>();

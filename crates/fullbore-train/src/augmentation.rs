@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,7 +84,7 @@ impl Augmentation {
             Arc::new(CpuStage::new(policy.clone(), mean, std, kind))
         };
         let on_device = || -> Result<OnDevice, TrainError> {
-            let twin = Arc::new(DeviceTwin::new(&policy, mean, std, Kind::Float, device)?);
+            let twin = Rc::new(DeviceTwin::new(&policy, mean, std, Kind::Float, device)?);
             Ok(OnDevice { policy: policy.clone(), twin, seed: plan.run.seed })
         };
         Ok(Self {

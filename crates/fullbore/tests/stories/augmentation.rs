@@ -51,7 +51,11 @@ fn validation_is_never_augmented() {
     assert_ne!(losses(&scene, "plain"), losses(&scene, "wild"));
     for (run, trained) in [("plain", plain), ("wild", augmented)] {
         let scored = scene.fullbore(&["eval", run, "--checkpoint", "last", "--json"]).succeeded();
-        assert_eq!(trained.json()["metrics"], scored.json()["metrics"], "eval, which knows no policy, agrees");
+        assert_eq!(
+            trained.json()["metrics"],
+            scored.json()["metrics"],
+            "eval, which knows no policy, agrees"
+        );
     }
 }
 
