@@ -1,7 +1,7 @@
 //! Memory readings of a device, in one form for GPUs and the CPU.
 
 use crate::error::{Result, check};
-use crate::{Device, allocator, ffi};
+use crate::{Device, HostMemory, allocator, ffi};
 
 /// What a device's memory holds, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct DeviceMemory {
     pub peak: u64,
     /// All there is, where the device can tell (a GPU's memory; on the CPU the budget, if one is set).
     pub total: Option<u64>,
+    /// What the device, or the host's system, could still give to anyone. `None` where it does not tell.
+    pub free: Option<u64>,
 }
 
 /// Reads a device's memory. Does not wait for running work.
@@ -25,6 +27,7 @@ pub fn device_memory(device: Device) -> Result<DeviceMemory> {
             reserved: cpu.in_use + cpu.cached,
             peak: cpu.peak,
             total: cpu.budget,
+            free: HostMemory::read().map(|host| host.usable()),
         });
     };
     let index = ffi::device_index(device);
@@ -35,7 +38,7 @@ pub fn device_memory(device: Device) -> Result<DeviceMemory> {
     check("device_memory", unsafe {
         ffi::fb_device_allocator(index, &mut in_use, &mut reserved, &mut peak)
     })?;
-    Ok(DeviceMemory { in_use, reserved, peak, total: Some(total) })
+    Ok(DeviceMemory { in_use, reserved, peak, total: Some(total), free: Some(free) })
 }
 
 /// Starts a new measurement of a device's peak.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fullbore_checkpoint::training::{EMA, MODEL, OPTIMIZER, PLAN, PROGRESS};
 use fullbore_checkpoint::{Checkpoint, CheckpointError, NamedTensor};
+use fullbore_governor::GovernorState;
 use fullbore_nn::weights::{self, LoadReport, MismatchError};
 use fullbore_torch::{NoGrad, Tensor};
 use fullbore_types::{Position, SampleId};
@@ -37,6 +38,9 @@ pub struct Progress {
     /// Training samples that could not be loaded: they stay replaced by the same others after a resume.
     #[serde(default)]
     pub bad_samples: Vec<SampleId>,
+    /// What the governor of the memory has learnt.
+    #[serde(default)]
+    pub governor: Option<GovernorState>,
 }
 
 /// An evaluation whose checkpoint is kept.

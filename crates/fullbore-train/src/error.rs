@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use fullbore_augment::AugmentError;
 use fullbore_checkpoint::CheckpointError;
 use fullbore_data::{ConfigError, DataError, SourceError};
+use fullbore_governor::SettingError;
 use fullbore_nn::optim::OptimizerError;
 use fullbore_nn::weights::MismatchError;
 
@@ -19,6 +20,10 @@ pub enum TrainError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Augment(#[from] AugmentError),
+    /// A setting of the memory part.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Memory(#[from] SettingError),
     /// A setting that clashes with another part.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -86,7 +91,7 @@ pub enum TrainError {
         width: u32,
         /// Canvas rows.
         height: u32,
-        /// The allocator's words.
+        /// The allocator's words, and what would fit.
         message: String,
     },
     /// The loss is not a number any more.

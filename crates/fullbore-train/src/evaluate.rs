@@ -73,7 +73,10 @@ pub fn evaluate(
         confusion: Confusion::new(settings.classes.len(), device)?,
         images: 0,
     };
-    let network = |bytes: &Tensor| engine.logits(&engine.normalize.apply(bytes)?);
+    let network = |bytes: &Tensor| {
+        engine.faults.check_evaluation()?;
+        engine.logits(&engine.normalize.apply(bytes)?)
+    };
     let loss = settings.loss;
     answer_whole_images(samples, &mut settings.batch, device, network, |answer| match answer {
         Answer::Logits(sample, logits) => {

@@ -16,6 +16,7 @@ pub mod ema;
 mod error;
 pub mod evaluate;
 mod log_window;
+pub mod memory;
 pub mod metric;
 mod notices;
 pub mod plan;

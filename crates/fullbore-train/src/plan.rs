@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use fullbore_augment::{AugmentConfig, Border};
 use fullbore_data::{DataConfig, Resize};
+use fullbore_governor::MemoryConfig;
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::losses::LossConfig;
 use fullbore_nn::models::ModelConfig;
@@ -44,6 +45,9 @@ pub struct Plan {
     pub loss: LossConfig,
     /// Arithmetic of forward and backward.
     pub precision: PrecisionChoice,
+    /// When memory counts as short, and when there is room again.
+    #[serde(default)]
+    pub memory: MemoryConfig,
     /// Average of the weights.
     pub ema: EmaConfig,
     /// Validation.
@@ -154,14 +158,6 @@ impl Plan {
         self.check_model()?;
         self.check_numbers()?;
         self.check_metric()
-    }
-
-    /// Micro-batch to begin with.
-    pub fn first_micro(&self) -> usize {
-        match self.batch.micro {
-            Micro::Auto => self.batch.size,
-            Micro::Count(n) => n.min(self.batch.size),
-        }
     }
 
     /// The learning rate that the schedule scales.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use fullbore_data::{FaultPolicy, Hooks, HostBatch, Loader, LoaderConfig};
 use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
 use fullbore_feed::DeviceBatch;
+use fullbore_governor::{Attempt, Decision, Governor, Outcome};
 use fullbore_nn::compute::{device_name, precision_name};
-use fullbore_torch::empty_device_cache;
+use fullbore_torch::{empty_device_cache, reset_device_peak};
 
 use crate::TrainError;
 use crate::best;
@@ -17,6 +18,7 @@ use crate::checkpoint::{self, Best, Progress};
 use crate::clock::Clock;
 use crate::evaluate::{EvalSettings, Scores, evaluate};
 use crate::log_window::{LogReading, LogWindow};
+use crate::memory;
 use crate::notices;
 use crate::plan::Plan;
 use crate::setup::{self, Prepared};
@@ -73,7 +75,12 @@ struct Run<'a> {
     started: Instant,
     ground: Prepared,
     eval: EvalSettings,
-    micro: usize,
+    governor: Governor,
+    /// Most bytes that the plan allows the device's memory.
+    budget: Option<u64>,
+    sample_bytes: u64,
+    /// Host memory of the batches on their way.
+    slab_bytes: u64,
     steps_per_epoch: u64,
     steps_total: u64,
     clock: Clock,
@@ -107,7 +114,10 @@ impl<'a> Run<'a> {
             reporter,
             started: Instant::now(),
             eval: setup::eval_settings(plan),
-            micro: plan.first_micro(),
+            governor: memory::governor(plan, ground.progress.governor.clone()),
+            budget: memory::budget(plan, ground.device)?,
+            sample_bytes: memory::sample_bytes(plan),
+            slab_bytes: 0,
             steps_per_epoch,
             steps_total,
             clock: Clock::new(step),
@@ -141,6 +151,7 @@ impl<'a> Run<'a> {
         self.caching.announce(self.reporter);
         self.caching.keep_out_of_tensors();
         let config = LoaderConfig { cache: self.caching.cache.clone(), ..config };
+        self.slab_bytes = config.ring_bytes().unwrap_or(0) as u64;
         let mut loader = Loader::start(self.ground.data.train.clone(), config, from)?;
         // It was stopped between the last step of an epoch and its evaluation.
         if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
@@ -223,52 +234,78 @@ impl<'a> Run<'a> {
         let lr = self.lr();
         let next = batch.next_position();
         let samples = batch.len();
-        let mut open = self.ground.engine.begin(self.upload(batch)?)?;
-        while let StepOutcome::OutOfMemory { at, message } =
-            self.ground.engine.advance(&mut open, self.micro)?
-        {
-            self.shrink(at, samples, message)?;
+        let number = self.ground.progress.step + 1;
+        reset_device_peak(self.ground.device)?;
+        let mut open = self.ground.engine.begin(self.upload(batch)?, number)?;
+        loop {
+            let micro = self.micro();
+            let StepOutcome::OutOfMemory { at, message } = self.ground.engine.advance(&mut open, micro)?
+            else {
+                break;
+            };
+            self.out_of_memory(at, micro.min(samples), message)?;
         }
-        let done = self.ground.engine.update(open, lr, self.ground.progress.step + 1)?;
+        let done = self.ground.engine.update(open, lr, number)?;
         self.log.add(done, samples)?;
-        self.ground.progress.step += 1;
+        self.ground.progress.step = number;
         self.ground.progress.position = next;
-        Ok(())
+        self.observe(Outcome::Done, self.micro().min(samples)).map(|_| ())
+    }
+
+    /// Samples per forward pass.
+    fn micro(&self) -> usize {
+        self.governor.micro(self.sample_bytes)
     }
 
     fn upload(&self, batch: HostBatch) -> Result<DeviceBatch, TrainError> {
         Ok(DeviceBatch::upload(batch, self.ground.device, self.ground.augment.on_device.as_ref())?)
     }
 
-    /// Halves the micro-batch after running out of memory, and frees what can be freed.
-    fn shrink(&mut self, at: Phase, samples: usize, message: String) -> Result<(), TrainError> {
-        let tried = self.micro.min(samples);
-        let step = self.ground.progress.step;
+    /// Reports that memory ran out, frees what can be freed, and lets the governor decide how to go on.
+    fn out_of_memory(&mut self, at: Phase, samples: usize, message: String) -> Result<(), TrainError> {
         let at = match at {
             Phase::Forward => OutOfMemoryAt::Forward,
             Phase::Backward => OutOfMemoryAt::Backward,
         };
         self.reporter.emit(Event::OutOfMemory {
-            step,
+            step: self.ground.progress.step,
             at,
-            micro_batch: tried as u64,
+            micro_batch: samples as u64,
             message: message.clone(),
         });
         empty_device_cache(self.ground.device)?;
-        if tried == 1 {
-            let size = self.plan.data.size;
-            return Err(TrainError::NothingFits { width: size.width, height: size.height, message });
+        match self.observe(Outcome::OutOfMemory, samples)? {
+            Decision::GiveUp { why, fits } => {
+                let size = self.plan.data.size;
+                let message = format!("{message}; {why}; {fits}");
+                Err(TrainError::NothingFits { width: size.width, height: size.height, message })
+            }
+            _ => Ok(()),
         }
-        self.micro = tried / 2;
-        let group = self.plan.norm.group.map_or(samples, |n| n as usize);
-        let mut reason = "out of memory".to_string();
-        if self.plan.norm.kind == fullbore_nn::NormKind::Batch && self.micro < group {
-            reason +=
-                &format!("; BatchNorm statistics are now over {} samples instead of {group}", self.micro);
+    }
+
+    /// Tells the governor of an attempt and does what it decides, but for giving up.
+    fn observe(&mut self, outcome: Outcome, samples: usize) -> Result<Decision, TrainError> {
+        let held = (self.slab_bytes, self.caching.cache.as_ref().map_or(0, |cache| cache.bytes()));
+        let readings = memory::readings(self.ground.device, self.budget, held)?;
+        let attempt = Attempt { samples, sample_bytes: self.sample_bytes, outcome };
+        let decision = self.governor.observe(attempt, &readings);
+        match &decision {
+            Decision::Halve(change) | Decision::Grow(change) => {
+                self.reporter.emit(Event::MicroBatchChanged {
+                    step: self.ground.progress.step,
+                    from: change.from as u64,
+                    to: change.to as u64,
+                    reason: change.to_string(),
+                });
+            }
+            Decision::CleanUp { .. } => empty_device_cache(self.ground.device)?,
+            Decision::Nothing | Decision::Recompute | Decision::GiveUp { .. } => {}
         }
-        let (from, to) = (tried as u64, self.micro as u64);
-        self.reporter.emit(Event::MicroBatchChanged { step, from, to, reason });
-        Ok(())
+        if decision != Decision::Nothing {
+            self.ground.progress.governor = Some(self.governor.state().clone());
+        }
+        Ok(decision)
     }
 
     /// Reports the steps since the last log point.
@@ -283,7 +320,7 @@ impl<'a> Run<'a> {
             grad_norm: Some(window.grad_norm),
             samples_per_s: window.samples as f64 / elapsed.as_secs_f64().max(1e-9),
             data_wait: share(waited, elapsed),
-            micro_batch: self.micro as u64,
+            micro_batch: self.micro() as u64,
         });
         let LogReading { skipped, skipped_in_row: in_row, .. } = window;
         if skipped > 0 {

@@ -45,6 +45,7 @@ pub struct Prepared {
 pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
     plan.data.check()?;
     plan.check()?;
+    plan.memory.check()?;
     let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let data = DataSets::open(plan)?;
@@ -86,6 +87,7 @@ pub struct PreparedEval {
 pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
     plan.data.check()?;
     plan.check()?;
+    plan.memory.check()?;
     let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let val: Arc<dyn Source> = match &plan.data.val {

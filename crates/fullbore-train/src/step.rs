@@ -6,6 +6,7 @@
 //! everything it needs exists before the first step.
 
 use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_governor::faults::FaultPoint;
 use fullbore_nn::losses::{LossName, StepTotals};
 use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
@@ -13,6 +14,7 @@ use fullbore_nn::{NormMode, Params};
 use fullbore_torch::{Autocast, Kind, Result, Tensor, TensorList, rng_state, set_rng_state};
 
 use crate::ema::Ema;
+use crate::memory::Faults;
 
 /// What a step works with.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Engine {
     pub optimizer: Optimizer,
     /// Their average, when asked for.
     pub ema: Option<Ema>,
+    /// Failures on purpose.
+    pub faults: Faults,
     /// Bytes to network input.
     pub normalize: Normalize,
     settings: StepSettings,
@@ -73,6 +77,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct OpenStep {
     batch: DeviceBatch,
+    number: u64,
     totals: StepTotals,
     next: usize,
     loss: Tensor,
@@ -119,6 +124,7 @@ impl Engine {
             params,
             optimizer,
             ema,
+            faults: Faults::default(),
             normalize,
             settings,
             buffers,
@@ -127,15 +133,15 @@ impl Engine {
         })
     }
 
-    /// Opens a step over a batch.
-    pub fn begin(&mut self, batch: DeviceBatch) -> Result<OpenStep> {
+    /// Opens a step over a batch. `number` counts the run's steps, this one included.
+    pub fn begin(&mut self, batch: DeviceBatch, number: u64) -> Result<OpenStep> {
         let totals = StepTotals::of(batch.masks(), self.settings.may_ignore)?;
         let loss = Tensor::zeros(&[], Kind::Float, self.params.device())?;
         let samples = batch.len();
         let group = self.settings.norm_group.unwrap_or(samples);
         self.params.norm().set(NormMode::Train { group: group as i64, step: samples as i64 });
         self.at_step_start.take(&self.buffers, &self.params)?;
-        Ok(OpenStep { batch, totals, next: 0, loss })
+        Ok(OpenStep { batch, number, totals, next: 0, loss })
     }
 
     /// Forward and backward for the samples that are left, `micro` at a time.
@@ -158,7 +164,9 @@ impl Engine {
                 Err(error) => return Err(error),
             };
             let loss = share.detach()?;
-            match self.optimizer.scale_loss(&share)?.backward() {
+            // An injected fault strikes once gradients are written, as a real one may.
+            let backward = self.optimizer.scale_loss(&share)?.backward();
+            match backward.and_then(|()| self.faults.check(FaultPoint::Backward, step.number)) {
                 Ok(()) => {}
                 Err(error) if error.is_out_of_memory() => {
                     self.restart(step)?;
@@ -193,6 +201,7 @@ impl Engine {
     }
 
     fn forward(&self, step: &OpenStep, end: usize) -> Result<Tensor> {
+        self.faults.check(FaultPoint::Forward, step.number)?;
         let micro = step.batch.finish(step.next..end, &self.normalize)?;
         self.settings.loss.share(&self.logits(&micro.images)?, &micro.masks, &step.totals)
     }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use clap::Args;
 use fullbore_events::{BadSampleList, EventLog, Reporter, RunDir, RunStatus};
 use fullbore_train::checkpoint::Saved;
+use fullbore_train::memory::Faults;
 use fullbore_train::run::{Summary, train};
 use fullbore_train::{Plan, setup};
 
@@ -23,6 +24,9 @@ pub(super) struct TrainArgs {
     /// Go on with a run that was interrupted, in its folder and with its settings
     #[arg(long, value_name = "RUN", conflicts_with_all = ["files", "set"])]
     resume: Option<PathBuf>,
+    /// Fail on purpose as if memory had run out, to see that the run survives it: oom@step:12,oom@backward:20x2,oom@eval:3
+    #[arg(long, value_name = "FAULTS", default_value = "", hide_default_value = true)]
+    inject: String,
     /// Print one machine-readable summary as the last line of standard output
     #[arg(long)]
     json: bool,
@@ -42,7 +46,8 @@ enum OutputError {
 /// Trains; the summary goes to standard output and to RUN/summary.json.
 pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let stop = interrupt::stop_flag()?;
-    let (plan, prepared, run_dir) = match &args.resume {
+    let faults = Faults::new(args.inject.parse()?);
+    let (plan, mut prepared, run_dir) = match &args.resume {
         None => {
             let plan = args.settings.plan()?;
             // Everything that can be refused is refused before the run folder exists.
@@ -58,6 +63,7 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
             (saved.plan, prepared, run_dir)
         }
     };
+    prepared.engine.faults = faults;
     let log = EventLog::open(&run_dir.events())?;
     let bad_samples = BadSampleList::new(run_dir.bad_samples());
     let reporter = Reporter::new(vec![Box::new(log), Box::new(bad_samples), Box::new(Progress::on_stderr())]);

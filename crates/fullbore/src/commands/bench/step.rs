@@ -85,7 +85,7 @@ fn time_steps(
     let mut step = || -> Result<Tensor, TrainError> {
         number += 1;
         let batch = DeviceBatch::from_tensors(images.clone(), masks.clone(), Position::default());
-        let mut open = engine.begin(batch)?;
+        let mut open = engine.begin(batch, 1)?;
         match engine.advance(&mut open, plan.first_micro())? {
             StepOutcome::Done => Ok(engine.update(open, plan.peak_lr(), number)?.loss),
             StepOutcome::OutOfMemory { message, .. } => {
