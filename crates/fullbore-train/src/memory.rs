@@ -8,7 +8,7 @@ use fullbore_governor::{Bounds, DeviceReading, Governor, GovernorState, HostRead
 use fullbore_nn::NormKind;
 use fullbore_torch::{Device, Error, HostMemory, cpu_memory, device_memory, set_cpu_budget};
 
-use crate::plan::{Micro, Plan};
+use crate::plan::Plan;
 
 /// Bytes of one training sample, by which the governor remembers what fitted.
 pub(crate) fn sample_bytes(plan: &Plan) -> u64 {
@@ -19,15 +19,11 @@ pub(crate) fn sample_bytes(plan: &Plan) -> u64 {
 /// The governor of a plan's training, with what an earlier part of the run has learnt.
 pub(crate) fn governor(plan: &Plan, learnt: Option<GovernorState>) -> Governor {
     let batch = plan.batch.size;
-    let most = match plan.batch.micro {
-        Micro::Auto => batch,
-        Micro::Count(n) => n.min(batch),
-    };
     let group = plan.norm.group.map_or(batch, |n| n as usize);
     let bounds = Bounds {
         group: (plan.norm.kind == NormKind::Batch).then_some(group),
         live: !plan.run.reproducible,
-        ..Bounds::whole(most)
+        ..Bounds::whole(plan.first_micro())
     };
     match learnt {
         None => Governor::new(plan.memory.clone(), bounds),

@@ -160,6 +160,14 @@ impl Plan {
         self.check_metric()
     }
 
+    /// Micro-batch to begin with, and the largest there will be.
+    pub fn first_micro(&self) -> usize {
+        match self.batch.micro {
+            Micro::Auto => self.batch.size,
+            Micro::Count(n) => n.min(self.batch.size),
+        }
+    }
+
     /// The learning rate that the schedule scales.
     pub fn peak_lr(&self) -> f64 {
         let scale = self.schedule.scale_with_batch.map_or(1.0, |n| self.batch.size as f64 / n as f64);
