@@ -27,7 +27,7 @@ fn running_out_of_memory_in_steps_and_evaluation_changes_nothing_but_the_micro_b
         .iter()
         .map(|e| format!("{} after {} with {}", e["at"].as_str().unwrap(), e["step"], e["micro_batch"]))
         .collect();
-    assert_eq!(fell, ["forward after 1 with 4", "backward after 4 with 2", "eval after 4 with 4"]);
+    assert_eq!(fell, ["forward after 1 with 4", "eval after 4 with 4", "backward after 4 with 2"]);
     let sizes: Vec<_> = events_of(&scene.path("short"), "micro_batch_changed")
         .iter()
         .map(|e| (e["from"].as_u64().unwrap(), e["to"].as_u64().unwrap()))
@@ -39,7 +39,7 @@ fn running_out_of_memory_in_steps_and_evaluation_changes_nothing_but_the_micro_b
 #[test]
 fn a_run_that_cannot_go_on_says_so() {
     let scene = Scene::with_blobs(10);
-    let words = ["injected", "one image of 32x32 does not fit", "data.size"];
+    let words = ["injected", "out of memory with a micro-batch of one sample (32x32)", "data.size"];
     train(&scene, "run", "oom@step:1x99", &[]).failed(4, &words);
     assert_eq!(events_of(&scene.run_dir(), "run_finished")[0]["status"], "failed");
 }
