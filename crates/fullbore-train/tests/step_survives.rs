@@ -75,7 +75,7 @@ fn train(kind: NormKind, micro: usize, squeeze: Option<u64>) -> Outcome {
     let mut engine = engine(kind);
     let (mut phases, mut peak) = (Vec::new(), 0);
     for step in 0..STEPS {
-        let mut open = engine.begin(batch(step), step as u64 + 1).unwrap();
+        let mut open = engine.begin(batch(step), step + 1).unwrap();
         release_cached_cpu_memory();
         reset_cpu_peak();
         let start = cpu_memory().in_use;
