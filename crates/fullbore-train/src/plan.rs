@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use fullbore_augment::{AugmentConfig, Border};
 use fullbore_data::{DataConfig, Resize};
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
+use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::LossConfig;
 use fullbore_nn::models::ModelConfig;
 use fullbore_nn::optim::{OptimizerConfig, SettingError};
@@ -44,6 +45,9 @@ pub struct Plan {
     pub loss: LossConfig,
     /// Arithmetic of forward and backward.
     pub precision: PrecisionChoice,
+    /// Whether backward finds the blocks' inner results or computes them again.
+    #[serde(default)]
+    pub activation: Activation,
     /// Average of the weights.
     pub ema: EmaConfig,
     /// Validation.
