@@ -30,11 +30,7 @@ pub fn is_recomputing() -> bool {
 ///
 /// # Errors
 /// Those of `block`; in the second run they are the backward pass's. A panic inside becomes [`Error::Invalid`].
-pub fn recompute<F, const N: usize>(
-    inputs: [&Tensor; N],
-    parameters: &[Tensor],
-    block: F,
-) -> Result<Tensor>
+pub fn recompute<F, const N: usize>(inputs: [&Tensor; N], parameters: &[Tensor], block: F) -> Result<Tensor>
 where
     F: Fn(&[Tensor; N]) -> Result<Tensor> + Send + 'static,
 {
@@ -70,7 +66,8 @@ where
     };
     // C++ above cannot unwind. What a panic leaves behind in the closure is seen by nobody but its drop.
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        let words =
+            panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
         let message = format!("panicked: {}", words.unwrap_or("no message"));
         Err(Error::Invalid { op: "recompute".into(), message })
     });

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use fullbore_torch::{
-    Autocast, Device, Error, Kind, NoGrad, Result, Tensor, cpu_memory, is_recomputing, manual_seed, recompute,
-    release_cached_cpu_memory, rng_state, set_cpu_budget, start,
+    Autocast, Device, Error, Kind, NoGrad, Result, Tensor, cpu_memory, is_recomputing, manual_seed,
+    recompute, release_cached_cpu_memory, rng_state, set_cpu_budget, start,
 };
 
 /// Generator and budget belong to the whole process, and `cargo test` runs these tests in threads of one.
@@ -148,7 +148,10 @@ fn errors_and_panics_of_either_run_are_values() {
     let error = fail(|| Tensor::ones(&[2], Kind::Float, Device::Cpu)?.reshape(&[3]).map(drop));
     assert!(matches!(&error, Error::Invalid { message, .. } if message.contains("reshape")), "{error:?}");
     let error = fail(|| panic!("in a test, on purpose: {}", 7));
-    assert!(matches!(&error, Error::Invalid { message, .. } if message.contains("on purpose: 7")), "{error:?}");
+    assert!(
+        matches!(&error, Error::Invalid { message, .. } if message.contains("on purpose: 7")),
+        "{error:?}"
+    );
     // Recording and the next pass work.
     let y = recompute([&x], &[], |[x]: &[Tensor; 1]| x.sigmoid()).unwrap();
     scalar(&y).backward().unwrap();
