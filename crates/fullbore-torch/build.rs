@@ -13,6 +13,7 @@ const SHIM: &[&str] = &[
     "shim/list.cpp",
     "shim/optimizer.cpp",
     "shim/process.cpp",
+    "shim/recompute.cpp",
     "shim/tensor.cpp",
 ];
 

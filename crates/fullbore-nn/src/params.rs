@@ -1,7 +1,7 @@
 //! A model's weights and buffers by name, in the order in which the layers were built.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use fullbore_torch::{Device, NoGrad, Result, Tensor, TensorList};
 
@@ -24,12 +24,13 @@ pub struct Params {
     device: Device,
     entries: Vec<(String, Entry)>,
     norm: Arc<NormSwitch>,
+    recompute: Arc<AtomicBool>,
 }
 
 impl Params {
     /// An empty store; layers built in it live on `device`.
     pub fn new(device: Device) -> Self {
-        Self { device, entries: Vec::new(), norm: Arc::default() }
+        Self { device, entries: Vec::new(), norm: Arc::default(), recompute: Arc::default() }
     }
 
     /// The place for a model's outermost layers.
@@ -76,6 +77,12 @@ impl Params {
     /// How normalisation layers behave from now on: training or evaluation.
     pub fn norm(&self) -> &NormSwitch {
         &self.norm
+    }
+
+    /// Whether the network's blocks are computed again in backward instead of kept, from the next forward pass on. Off
+    /// at first.
+    pub fn set_recompute(&self, on: bool) {
+        self.recompute.store(on, Ordering::Relaxed);
     }
 
     /// The counters' values, in building order.
@@ -142,6 +149,18 @@ impl Scope<'_> {
     /// The switch that all normalisation layers of this model share.
     pub(crate) fn norm_switch(&self) -> Arc<NormSwitch> {
         self.params.norm.clone()
+    }
+
+    /// The switch that all blocks of this model share.
+    pub(crate) fn recompute_switch(&self) -> Arc<AtomicBool> {
+        self.params.recompute.clone()
+    }
+
+    /// Builds a part of a model here, and gives the parameters that it added.
+    pub(crate) fn collect<B>(self, build: impl FnOnce(Scope<'_>) -> Result<B>) -> Result<(B, Vec<Tensor>)> {
+        let before = self.params.parameters().count();
+        let part = build(Scope { params: &mut *self.params, prefix: self.prefix })?;
+        Ok((part, self.params.parameters().skip(before).map(|(_, tensor)| tensor.clone()).collect()))
     }
 
     fn add(&mut self, name: &str, entry: Entry) {

@@ -19,4 +19,6 @@ bool says_out_of_memory(const std::string& message) {
 
 extern "C" const char* fb_last_error() { return fullbore::last_error().c_str(); }
 
+extern "C" void fb_set_last_error(const char* text) { fullbore::last_error() = text; }
+
 extern "C" int fb_says_out_of_memory(const char* text) { return fullbore::says_out_of_memory(text) ? 1 : 0; }

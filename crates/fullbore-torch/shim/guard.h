@@ -5,6 +5,7 @@
 #include <c10/util/Exception.h>
 
 #include <new>
+#include <stdexcept>
 #include <string>
 
 namespace fullbore {
@@ -21,11 +22,21 @@ std::string& last_error();  // of this thread; read through fb_last_error
 // Host allocators report out-of-memory as a plain c10::Error; only their wording tells it from other errors.
 bool says_out_of_memory(const std::string& message);
 
+// An error of Rust code that C++ had called, on its way back to Rust.
+class Failed : public std::runtime_error {
+ public:
+  Failed(int code, const std::string& message) : std::runtime_error(message), code(code) {}
+  int code;
+};
+
 template <class Body>
 int guard(Body&& body) noexcept {
   try {
     body();
     return kOk;
+  } catch (const Failed& e) {
+    last_error() = e.what();
+    return e.code;
   } catch (const c10::OutOfMemoryError& e) {
     last_error() = e.what_without_backtrace();
     return kOutOfMemory;

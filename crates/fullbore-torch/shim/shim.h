@@ -16,10 +16,22 @@ using fb_list = fullbore::TensorList;
 extern "C" {
 // errors
 const char* fb_last_error();                 // of this thread, valid until its next shim call
+void fb_set_last_error(const char* text);     // before a callback into Rust returns a code other than 0
 int fb_says_out_of_memory(const char* text);  // 1 when a message that lost its type means out-of-memory
 
 // autograd
 int fb_backward(at::Tensor* loss);
+// A closure of Rust's from `n_inputs` tensors to one. `run` returns a Code, and the result as a new tensor; `again` is 1
+// in a second run. Threads take turns in calling it.
+struct fb_block {
+  int (*run)(void* context, const at::Tensor* const* inputs, int again, at::Tensor** out);
+  void (*free)(void* context);
+  void* context;
+  size_t n_inputs;  // at least 1
+};
+// Runs the block without recording it; the backward pass runs it again. `tensors`: its inputs, then the parameters that
+// it uses. The context is freed with the graph, also when this fails.
+int fb_recompute(const fb_block* block, at::Tensor* const* tensors, size_t n, at::Tensor** out);
 
 // layout and memory
 int fb_channels_last(at::Tensor* t, at::Tensor** out);

@@ -78,6 +78,22 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Leaves this error to C++, which called Rust: its code, the message beside it.
+    pub(crate) fn hand_over(&self) -> i32 {
+        let (code, message) = match self {
+            Error::OutOfMemory { message } => (ffi::OUT_OF_MEMORY, message.clone()),
+            Error::Device { message } => (ffi::DEVICE, message.clone()),
+            Error::NoDevice { .. } => (ffi::DEVICE, self.to_string()),
+            Error::Invalid { op, message } => (ffi::INVALID, format!("{op}: {message}")),
+        };
+        let message = std::ffi::CString::new(message.replace('\0', " ")).unwrap_or_default();
+        // SAFETY: a NUL-terminated string that lives through the call; the shim copies it.
+        unsafe { ffi::fb_set_last_error(message.as_ptr()) };
+        code
+    }
+}
+
 /// Turns the return code of a shim function into a result.
 pub(crate) fn check(op: &str, code: i32) -> Result<()> {
     if code == 0 {

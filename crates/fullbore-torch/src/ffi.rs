@@ -6,6 +6,8 @@ pub(crate) use torch_sys::C_tensor;
 
 /// Code of an out-of-memory error, of the device or of the host (shim/guard.h).
 pub(crate) const OUT_OF_MEMORY: i32 = 1;
+/// Code of a call that libtorch refused (shim/guard.h).
+pub(crate) const INVALID: i32 = 2;
 /// Code of a failure of the accelerator or its driver (shim/guard.h).
 pub(crate) const DEVICE: i32 = 3;
 
@@ -85,6 +87,16 @@ pub(crate) struct CUpdate {
     pub(crate) growth: *mut C_tensor,
 }
 
+/// A closure that libtorch calls.
+#[repr(C)]
+pub(crate) struct CBlock {
+    pub(crate) run:
+        unsafe extern "C" fn(*mut c_void, *const *mut C_tensor, c_int, *mut *mut C_tensor) -> c_int,
+    pub(crate) free: unsafe extern "C" fn(*mut c_void),
+    pub(crate) context: *mut c_void,
+    pub(crate) n_inputs: usize,
+}
+
 unsafe extern "C" {
     pub(crate) fn fb_augment_on_host(
         frame: *const AugmentFrame,
@@ -96,9 +108,16 @@ unsafe extern "C" {
     );
 
     pub(crate) fn fb_last_error() -> *const c_char;
+    pub(crate) fn fb_set_last_error(text: *const c_char);
     pub(crate) fn fb_says_out_of_memory(text: *const c_char) -> c_int;
 
     pub(crate) fn fb_backward(loss: *mut C_tensor) -> c_int;
+    pub(crate) fn fb_recompute(
+        block: *const CBlock,
+        tensors: *const *mut C_tensor,
+        n: usize,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
     pub(crate) fn fb_channels_last(t: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
     pub(crate) fn fb_is_channels_last(t: *mut C_tensor, out: *mut c_int) -> c_int;
     pub(crate) fn fb_from_blob(

@@ -24,6 +24,7 @@ mod list;
 mod ops;
 mod optimizer;
 mod process;
+mod recompute;
 mod tensor;
 
 pub use allocator::{CpuMemory, cpu_memory, release_cached_cpu_memory, reset_cpu_peak, set_cpu_budget};
@@ -40,6 +41,7 @@ pub use process::{
     Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,
     rng_state, set_rng_state, start,
 };
+pub use recompute::{is_recomputing, recompute};
 pub use tch::{Device, Kind};
 pub use tensor::Tensor;
 

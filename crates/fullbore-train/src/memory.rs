@@ -6,6 +6,7 @@ use std::fs;
 use fullbore_governor::faults::{FaultPlan, FaultPoint};
 use fullbore_governor::{Bounds, DeviceReading, Governor, GovernorState, HostReading, Readings};
 use fullbore_nn::NormKind;
+use fullbore_nn::layers::recompute::Activation;
 use fullbore_torch::{Device, Error, HostMemory, cpu_memory, device_memory, set_cpu_budget};
 
 use crate::plan::Plan;
@@ -22,6 +23,7 @@ pub(crate) fn governor(plan: &Plan, learnt: Option<GovernorState>) -> Governor {
     let group = plan.norm.group.map_or(batch, |n| n as usize);
     let bounds = Bounds {
         group: (plan.norm.kind == NormKind::Batch).then_some(group),
+        can_recompute: plan.activation == Activation::Auto,
         live: !plan.run.reproducible,
         ..Bounds::whole(plan.first_micro())
     };

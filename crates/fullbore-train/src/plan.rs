@@ -7,6 +7,7 @@ use fullbore_augment::{AugmentConfig, Border};
 use fullbore_data::{DataConfig, Resize};
 use fullbore_governor::MemoryConfig;
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
+use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::LossConfig;
 use fullbore_nn::models::ModelConfig;
 use fullbore_nn::optim::{OptimizerConfig, SettingError};
@@ -48,6 +49,9 @@ pub struct Plan {
     /// When memory counts as short, and when there is room again.
     #[serde(default)]
     pub memory: MemoryConfig,
+    /// Whether backward finds the blocks' inner results or computes them again.
+    #[serde(default)]
+    pub activation: Activation,
     /// Average of the weights.
     pub ema: EmaConfig,
     /// Validation.

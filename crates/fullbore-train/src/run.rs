@@ -132,6 +132,9 @@ impl<'a> Run<'a> {
 
     fn train(&mut self, stop: &AtomicBool) -> Result<Summary, TrainError> {
         self.announce();
+        if self.governor.recomputes() {
+            self.ground.engine.params.set_recompute(true);
+        }
         let from = self.ground.progress.position;
         let hooks = Hooks {
             notify: Some(notices::to_events(self.ground.data.train.clone(), self.reporter.clone())),
@@ -300,7 +303,12 @@ impl<'a> Run<'a> {
                 });
             }
             Decision::CleanUp { .. } => empty_device_cache(self.ground.device)?,
-            Decision::Nothing | Decision::Recompute | Decision::GiveUp { .. } => {}
+            Decision::Recompute => {
+                self.ground.engine.params.set_recompute(true);
+                self.reporter
+                    .warn("activations are computed again in backward from now on: nothing smaller is left");
+            }
+            Decision::Nothing | Decision::GiveUp { .. } => {}
         }
         if decision != Decision::Nothing {
             self.ground.progress.governor = Some(self.governor.state().clone());

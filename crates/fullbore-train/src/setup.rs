@@ -9,6 +9,7 @@ use fullbore_data::{
 };
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
+use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::optim::Optimizer;
 use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
 use fullbore_types::Size;
@@ -232,6 +233,7 @@ pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<En
     let mut params = Params::new(device);
     let model =
         plan.model.build(&mut params, i64::from(plan.data.channels), plan.channels_out()?, &plan.norm)?;
+    params.set_recompute(plan.activation == Activation::Recompute);
     let optimizer = Optimizer::new(&params, &plan.optimizer, precision == Some(Kind::Half))?;
     let ema = Ema::new(&params, plan.ema)?;
     let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;

@@ -5,6 +5,7 @@
 use std::sync::Mutex;
 
 use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::LossName;
 use fullbore_nn::models::{ModelConfig, ModelName, Up};
 use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
@@ -26,13 +27,14 @@ const BATCH_SEED: u64 = 200;
 /// Rounding of fp32 sums in another order, through two steps.
 const TOLERANCE: f64 = 1e-5;
 
-fn engine(kind: NormKind) -> Engine {
+fn engine(kind: NormKind, activation: Activation) -> Engine {
     manual_seed(3).unwrap();
     let mut params = Params::new(Device::Cpu);
     // Small images and many weights: the gradients make the backward pass need the most memory.
     let config = ModelConfig { name: ModelName::Unet, base: 16, depth: 3, up: Up::Transposed };
     let norm = NormConfig { kind, group: None, groups: 2 };
     let model = config.build(&mut params, 3, 1, &norm).unwrap();
+    params.set_recompute(activation == Activation::Recompute);
     let config = OptimizerConfig {
         // Large: without it Adam's first steps are the gradients' signs, which blow rounding up.
         eps: Some(1e-3),
@@ -71,8 +73,8 @@ struct Outcome {
 
 /// Trains some steps by `micro` samples. With `squeeze` the budget leaves that many bytes until memory has run out
 /// and the micro-batch is down to a statistics group.
-fn train(kind: NormKind, micro: usize, squeeze: Option<u64>) -> Outcome {
-    let mut engine = engine(kind);
+fn train(kind: NormKind, activation: Activation, micro: usize, squeeze: Option<u64>) -> Outcome {
+    let mut engine = engine(kind, activation);
     let (mut phases, mut peak) = (Vec::new(), 0);
     for step in 0..STEPS {
         let mut open = engine.begin(batch(step), step + 1).unwrap();
@@ -108,25 +110,32 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 
 static TURN: Mutex<()> = Mutex::new(());
 
+const CASES: [(NormKind, Activation); 3] = [
+    (NormKind::Group, Activation::Keep),
+    (NormKind::Batch, Activation::Keep),
+    (NormKind::Batch, Activation::Recompute),
+];
+
 #[test]
 fn out_of_memory_changes_nothing() {
     let _turn = TURN.lock().unwrap();
     start();
-    for kind in [NormKind::Group, NormKind::Batch] {
-        let calm = train(kind, BATCH, None);
+    for (kind, activation) in CASES {
+        let case = format!("{kind:?}, {activation:?}");
+        let calm = train(kind, activation, BATCH, None);
         assert!(calm.phases.is_empty());
         let mut seen = Vec::new();
         // From so little that the first layers fail to so much that only the backward pass does.
         for percent in [10, 50, 80, 96, 98] {
-            let squeezed = train(kind, BATCH, Some(calm.peak * percent / 100));
+            let squeezed = train(kind, activation, BATCH, Some(calm.peak * percent / 100));
             let d = distance(&squeezed.state, &calm.state);
-            assert!(d < TOLERANCE, "{kind:?} with {percent} % of the memory: {d:.1e}");
+            assert!(d < TOLERANCE, "{case} with {percent} % of the memory: {d:.1e}");
             assert_eq!(squeezed.state.len(), calm.state.len());
-            eprintln!("{kind:?} {percent} {d:.1e} {:?} {}", squeezed.phases, calm.peak);
+            eprintln!("{case} {percent} {d:.1e} {:?} {}", squeezed.phases, calm.peak);
             seen.extend(squeezed.phases);
         }
-        assert!(seen.contains(&Phase::Forward), "{kind:?}: memory never ran out in forward");
-        assert!(seen.contains(&Phase::Backward), "{kind:?}: memory never ran out in backward");
+        assert!(seen.contains(&Phase::Forward), "{case}: memory never ran out in forward");
+        assert!(seen.contains(&Phase::Backward), "{case}: memory never ran out in backward");
     }
 }
 
@@ -134,13 +143,13 @@ fn out_of_memory_changes_nothing() {
 fn a_split_step_is_the_whole_step() {
     let _turn = TURN.lock().unwrap();
     start();
-    for kind in [NormKind::Group, NormKind::Batch] {
-        let whole = train(kind, BATCH, None);
+    for (kind, activation) in CASES {
+        let whole = train(kind, activation, BATCH, None);
         // 6: a last micro-batch of another size.
         for micro in [2, 4, 6] {
-            let d = distance(&train(kind, micro, None).state, &whole.state);
-            eprintln!("{kind:?} by {micro}: {d:.1e}");
-            assert!(d < TOLERANCE, "{kind:?} by {micro}: {d:.1e}");
+            let d = distance(&train(kind, activation, micro, None).state, &whole.state);
+            eprintln!("{kind:?}, {activation:?} by {micro}: {d:.1e}");
+            assert!(d < TOLERANCE, "{kind:?}, {activation:?} by {micro}: {d:.1e}");
         }
     }
 }

@@ -6,7 +6,7 @@ use fullbore_torch::{Device, Kind, Result, Tensor};
 use crate::Scope;
 
 /// `torch.nn.Conv2d` with a square kernel.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Conv2d {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -51,7 +51,7 @@ impl Conv2d {
 }
 
 /// `torch.nn.ConvTranspose2d` with kernel 2 and stride 2: doubles both sides.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Upconv2 {
     weight: Tensor,
     bias: Option<Tensor>,

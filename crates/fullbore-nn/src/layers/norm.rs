@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use fullbore_torch::{Device, Kind, Result, Tensor};
+use fullbore_torch::{Device, Kind, Result, Tensor, is_recomputing};
 use serde::{Deserialize, Serialize};
 
 use crate::Scope;
@@ -76,7 +76,7 @@ impl NormSwitch {
 }
 
 /// Either normalisation layer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Norm {
     /// `torch.nn.BatchNorm2d`.
     Batch(BatchNorm2d),
@@ -103,7 +103,7 @@ impl Norm {
 }
 
 /// `torch.nn.BatchNorm2d` (momentum 0.1, eps 1e-5) with statistics over groups of samples.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BatchNorm2d {
     weight: Tensor,
     bias: Tensor,
@@ -150,6 +150,10 @@ impl BatchNorm2d {
     }
 
     fn train_group(&self, x: &Tensor, n: i64, step: i64) -> Result<Tensor> {
+        if is_recomputing() {
+            // Over the same batch as before: its statistics have been counted.
+            return x.batch_norm(&self.weight, &self.bias, None, true, 0.0, Self::EPS);
+        }
         let momentum = if n >= step {
             Self::MOMENTUM
         } else {
@@ -166,7 +170,7 @@ impl BatchNorm2d {
 }
 
 /// `torch.nn.GroupNorm` (eps 1e-5).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GroupNorm {
     weight: Tensor,
     bias: Tensor,

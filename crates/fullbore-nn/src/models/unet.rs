@@ -8,6 +8,7 @@ use super::{Model, ModelConfig};
 use crate::Scope;
 use crate::layers::conv::{Conv2d, ConvConfig, Upconv2};
 use crate::layers::norm::{Norm, NormConfig};
+use crate::layers::recompute::Recomputable;
 
 /// How the decoder doubles the resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,9 +23,9 @@ pub enum Up {
 /// Encoder of `depth` poolings, decoder with skip connections, 1x1 head.
 #[derive(Debug)]
 pub struct UNet {
-    inc: DoubleConv,
-    downs: Vec<DoubleConv>,
-    ups: Vec<Decoder>,
+    inc: Recomputable<DoubleConv>,
+    downs: Vec<Recomputable<DoubleConv>>,
+    ups: Vec<Recomputable<Decoder>>,
     outc: Conv2d,
 }
 
@@ -41,17 +42,22 @@ impl UNet {
         let width = |level: usize| i64::from(config.base) << level;
         let narrowing = if config.up == Up::Bilinear { 2 } else { 1 };
 
-        let inc = DoubleConv::new(scope.sub("inc.double_conv"), channels_in, width(0), width(0), norm)?;
+        let double_conv = |scope: Scope<'_>, from: i64, to: i64| {
+            Recomputable::new(scope, |scope| DoubleConv::new(scope, from, to, to, norm))
+        };
+        let inc = double_conv(scope.sub("inc.double_conv"), channels_in, width(0))?;
         let mut downs = Vec::with_capacity(depth);
         for level in 1..=depth {
             let out = if level == depth { width(level) / narrowing } else { width(level) };
             let scope = scope.sub(format!("down{level}.maxpool_conv.1.double_conv"));
-            downs.push(DoubleConv::new(scope, width(level - 1), out, out, norm)?);
+            downs.push(double_conv(scope, width(level - 1), out)?);
         }
         let mut ups = Vec::with_capacity(depth);
         for (number, level) in (1..=depth).zip((0..depth).rev()) {
             let out = if level == 0 { width(0) } else { width(level) / narrowing };
-            ups.push(Decoder::new(scope.sub(format!("up{number}")), config.up, width(level + 1), out, norm)?);
+            ups.push(Recomputable::new(scope.sub(format!("up{number}")), |scope| {
+                Decoder::new(scope, config.up, width(level + 1), out, norm)
+            })?);
         }
         let head = ConvConfig { kernel: 1, stride: 1, padding: 0, bias: true };
         let outc = Conv2d::new(scope.sub("outc.conv"), width(0), channels_out, head)?;
@@ -61,22 +67,22 @@ impl UNet {
 
 impl Model for UNet {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut features = vec![self.inc.forward(x)?];
+        let mut features = vec![self.inc.forward([x], |block, [x]| block.forward(x))?];
         for down in &self.downs {
-            let pooled = features[features.len() - 1].max_pool2()?;
-            features.push(down.forward(&pooled)?);
+            let above = &features[features.len() - 1];
+            features.push(down.forward([above], |block, [x]| block.forward(&x.max_pool2()?))?);
         }
         let mut skips = features.into_iter().rev();
         let mut y = skips.next().expect("the stem always gives one feature map");
         for (up, skip) in self.ups.iter().zip(skips) {
-            y = up.forward(&y, &skip)?;
+            y = up.forward([&y, &skip], |block, [x, skip]| block.forward(x, skip))?;
         }
         self.outc.forward(&y)
     }
 }
 
 /// (3x3 convolution, normalisation, ReLU) twice. Keys 0, 1, 3, 4.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct DoubleConv {
     convs: [Conv2d; 2],
     norms: [Norm; 2],
@@ -102,7 +108,7 @@ impl DoubleConv {
 }
 
 /// Doubles the resolution, joins the skip connection (skip first), convolves.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Decoder {
     up: Option<Upconv2>,
     conv: DoubleConv,

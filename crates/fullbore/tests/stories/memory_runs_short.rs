@@ -37,6 +37,21 @@ fn running_out_of_memory_in_steps_and_evaluation_changes_nothing_but_the_micro_b
 }
 
 #[test]
+fn where_one_sample_does_not_fit_activations_are_computed_again() {
+    let scene = Scene::with_blobs(20);
+    train(&scene, "whole", "", &["norm.kind=group", "norm.groups=2"]).succeeded();
+    // Micro-batches of 4, 2 and 1 fail; the fourth attempt goes well.
+    let short = train(&scene, "short", "oom@step:3x3", &["norm.kind=group", "norm.groups=2"]).succeeded();
+    assert!(short.stderr.contains("warning: activations are computed again"), "{short}");
+    for (whole, short) in losses(&scene, "whole").iter().zip(losses(&scene, "short")) {
+        assert!((whole - short).abs() < 1e-4, "{whole} against {short}");
+    }
+    let keep = ["activation=keep", "norm.kind=group", "norm.groups=2", "run.dir=kept"];
+    train(&scene, "unused", "oom@step:3x3", &keep)
+        .failed(4, &["out of memory with a micro-batch of one sample"]);
+}
+
+#[test]
 fn a_run_that_cannot_go_on_says_so() {
     let scene = Scene::with_blobs(10);
     let words = ["injected", "out of memory with a micro-batch of one sample (32x32)", "data.size"];
