@@ -170,7 +170,7 @@ fn inner_results_are_not_kept_and_may_not_fit_again() {
         let _y = run();
         (cpu_memory().in_use - start) / (4 * MIB)
     };
-    assert_eq!(held(&|| chain(std::slice::from_ref(&x)).unwrap()), 4);
+    assert_eq!(held(&|| chain(std::array::from_ref(&x)).unwrap()), 4);
     assert_eq!(held(&|| recompute([&x], &[], chain).unwrap()), 1);
 
     let value = recompute([&x], &[], chain).unwrap().sum(Kind::Float).unwrap();
