@@ -12,7 +12,7 @@ use crate::Scope;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// They are kept.
+    /// They are kept until memory runs out with one sample; from then on as [`Recompute`](Self::Recompute).
     #[default]
     Auto,
     /// They stay in memory.

@@ -87,6 +87,7 @@ fn a_stored_plan_reads_back_as_it_was() {
         "schedule.power=0.9",
         "early_stop.metric=loss",
         "ema.decay=0.999",
+        "activation=recompute",
         "eval.batch=1",
         "checkpoint.metric='dice_per_class.x: y'",
     ] {
