@@ -17,7 +17,7 @@ pub enum Activation {
     Auto,
     /// They stay in memory.
     Keep,
-    /// Backward computes them again: less memory, about a third more time, the same results.
+    /// Backward computes them again: less memory, one more forward pass, the same results.
     Recompute,
 }
 
