@@ -75,7 +75,7 @@ pub fn evaluate(
     };
     let network = |bytes: &Tensor| {
         engine.faults.check_evaluation()?;
-        engine.logits(&engine.normalize.apply(bytes)?)
+        engine.logits(&engine.finish.normalize.apply(bytes)?)
     };
     let loss = settings.loss;
     answer_whole_images(samples, &mut settings.batch, device, network, |answer| match answer {

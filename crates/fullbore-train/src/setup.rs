@@ -7,7 +7,7 @@ use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
     Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
-use fullbore_feed::Normalize;
+use fullbore_feed::{Finish, Normalize};
 use fullbore_nn::Params;
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::optim::Optimizer;
@@ -236,12 +236,13 @@ pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<En
     params.set_recompute(plan.activation == Activation::Recompute);
     let optimizer = Optimizer::new(&params, &plan.optimizer, precision == Some(Kind::Half))?;
     let ema = Ema::new(&params, plan.ema)?;
-    let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;
+    let finish =
+        Finish { normalize: Normalize::new(&plan.data.mean, &plan.data.std, device)?, landmarks: None };
     let settings = StepSettings {
         loss: plan.loss.name,
         precision,
         may_ignore: plan.may_ignore(),
         norm_group: plan.norm.group.map(|n| n as usize),
     };
-    Ok(Engine::new(model, params, optimizer, ema, normalize, settings)?)
+    Ok(Engine::new(model, params, optimizer, ema, finish, settings)?)
 }

@@ -5,13 +5,13 @@
 //! and random state go back to the step's start, and the step begins anew. The update itself cannot run out:
 //! everything it needs exists before the first step.
 
-use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_feed::{DeviceBatch, Finish, MicroTargets, Targets};
 use fullbore_governor::faults::FaultPoint;
 use fullbore_nn::losses::{LossName, StepTotals};
 use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
 use fullbore_nn::{NormMode, Params};
-use fullbore_torch::{Autocast, Kind, Result, Tensor, TensorList, rng_state, set_rng_state};
+use fullbore_torch::{Autocast, Error, Kind, Result, Tensor, TensorList, rng_state, set_rng_state};
 
 use crate::ema::Ema;
 use crate::memory::Faults;
@@ -29,8 +29,8 @@ pub struct Engine {
     pub ema: Option<Ema>,
     /// Failures on purpose.
     pub faults: Faults,
-    /// Bytes to network input.
-    pub normalize: Normalize,
+    /// Batches to network input and targets.
+    pub finish: Finish,
     settings: StepSettings,
     buffers: TensorList,
     at_step_start: Snapshot,
@@ -107,7 +107,7 @@ impl Engine {
         params: Params,
         optimizer: Optimizer,
         ema: Option<Ema>,
-        normalize: Normalize,
+        finish: Finish,
         settings: StepSettings,
     ) -> Result<Self> {
         let buffers = params.buffer_list()?;
@@ -125,7 +125,7 @@ impl Engine {
             optimizer,
             ema,
             faults: Faults::default(),
-            normalize,
+            finish,
             settings,
             buffers,
             at_step_start,
@@ -135,7 +135,8 @@ impl Engine {
 
     /// Opens a step over a batch. `number` counts the run's steps, this one included.
     pub fn begin(&mut self, batch: DeviceBatch, number: u64) -> Result<OpenStep> {
-        let totals = StepTotals::of(batch.masks(), self.settings.may_ignore)?;
+        let Targets::Masks(masks) = batch.targets() else { return Err(not_masks()) };
+        let totals = StepTotals::of(masks, self.settings.may_ignore)?;
         let loss = Tensor::zeros(&[], Kind::Float, self.params.device())?;
         let samples = batch.len();
         let group = self.settings.norm_group.unwrap_or(samples);
@@ -202,8 +203,9 @@ impl Engine {
 
     fn forward(&self, step: &OpenStep, end: usize) -> Result<Tensor> {
         self.faults.check(FaultPoint::Forward, step.number)?;
-        let micro = step.batch.finish(step.next..end, &self.normalize)?;
-        self.settings.loss.share(&self.logits(&micro.images)?, &micro.masks, &step.totals)
+        let micro = step.batch.finish(step.next..end, &self.finish)?;
+        let MicroTargets::Masks(masks) = &micro.targets else { return Err(not_masks()) };
+        self.settings.loss.share(&self.logits(&micro.images)?, masks, &step.totals)
     }
 
     fn restart(&mut self, step: &mut OpenStep) -> Result<()> {
@@ -213,6 +215,10 @@ impl Engine {
         step.next = 0;
         Ok(())
     }
+}
+
+fn not_masks() -> Error {
+    Error::Invalid { op: "step".into(), message: "the loss compares masks, and the data are none".into() }
 }
 
 impl Snapshot {

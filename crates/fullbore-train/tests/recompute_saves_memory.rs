@@ -1,6 +1,6 @@
 //! `activation: recompute` holds less memory in a step, and changes nothing else.
 
-use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_feed::{DeviceBatch, Finish, Normalize, Targets};
 use fullbore_nn::losses::LossName;
 use fullbore_nn::models::{ModelConfig, ModelName, Up};
 use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
@@ -22,9 +22,10 @@ fn two_steps(recompute: bool) -> (u64, Vec<Vec<u8>>) {
     let optimizer =
         Optimizer::new(&params, &OptimizerConfig::new(OptimizerName::Adamw, 1e-3), false).unwrap();
     let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
+    let finish = Finish { normalize, landmarks: None };
     let settings =
         StepSettings { loss: LossName::BceDice, precision: None, may_ignore: false, norm_group: Some(2) };
-    let mut engine = Engine::new(model, params, optimizer, None, normalize, settings).unwrap();
+    let mut engine = Engine::new(model, params, optimizer, None, finish, settings).unwrap();
 
     let bytes = |size: &[i64], high| {
         let values = Tensor::empty(size, Kind::Float, Device::Cpu).unwrap();
@@ -36,7 +37,8 @@ fn two_steps(recompute: bool) -> (u64, Vec<Vec<u8>>) {
     for number in 1..=2 {
         let held = cpu_memory().in_use;
         reset_cpu_peak();
-        let batch = DeviceBatch::from_tensors(images.clone(), masks.clone(), Position::default());
+        let batch =
+            DeviceBatch::from_tensors(images.clone(), Targets::Masks(masks.clone()), Position::default());
         let mut open = engine.begin(batch, 1).unwrap();
         assert!(matches!(engine.advance(&mut open, 4).unwrap(), StepOutcome::Done));
         engine.update(open, 1e-3, number).unwrap();

@@ -4,7 +4,7 @@
 
 use std::sync::Mutex;
 
-use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_feed::{DeviceBatch, Finish, Normalize, Targets};
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::LossName;
 use fullbore_nn::models::{ModelConfig, ModelName, Up};
@@ -43,9 +43,10 @@ fn engine(kind: NormKind, activation: Activation) -> Engine {
     };
     let optimizer = Optimizer::new(&params, &config, false).unwrap();
     let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
+    let finish = Finish { normalize, landmarks: None };
     let settings =
         StepSettings { loss: LossName::BceDice, precision: None, may_ignore: true, norm_group: Some(2) };
-    Engine::new(model, params, optimizer, None, normalize, settings).unwrap()
+    Engine::new(model, params, optimizer, None, finish, settings).unwrap()
 }
 
 fn batch(step: u64) -> DeviceBatch {
@@ -59,7 +60,7 @@ fn batch(step: u64) -> DeviceBatch {
     let masks = bytes(&[n, SIDE, SIDE], 2.0);
     // The first image is half unlabelled, so that samples weigh differently.
     masks.select(0, 0).unwrap().narrow(0, 0, SIDE / 2).unwrap().fill_(255.0).unwrap();
-    DeviceBatch::from_tensors(bytes(&[n, SIDE, SIDE, 3], 256.0), masks, Position::default())
+    DeviceBatch::from_tensors(bytes(&[n, SIDE, SIDE, 3], 256.0), Targets::Masks(masks), Position::default())
 }
 
 struct Outcome {

@@ -64,6 +64,19 @@ pub struct Points {
     pub visibility: Tensor,
 }
 
+impl Points {
+    /// Those of `n` samples from `start` on.
+    ///
+    /// # Errors
+    /// When there are fewer.
+    pub fn narrow(&self, start: i64, n: i64) -> Result<Self> {
+        Ok(Self {
+            places: self.places.narrow(0, start, n)?,
+            visibility: self.visibility.narrow(0, start, n)?,
+        })
+    }
+}
+
 /// A batch after augmentation.
 #[derive(Debug)]
 pub struct Augmented {
@@ -176,6 +189,17 @@ impl DeviceTwin {
         let masks = self.to_fill(masks, params.len(), None, Kind::Uint8)?;
         self.fill(None, Some(&masks), params)?;
         Ok(masks.finished)
+    }
+
+    /// The landmarks of a batch alone, in output pixels.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn points(&self, points: &Points, params: &[AugmentParams]) -> Result<Points> {
+        self.check_points(points, params.len())?;
+        let _no_grad = NoGrad::new();
+        let _full_precision = Autocast::new(self.frame.device, None)?;
+        points::transform(self.frame, &self.flip_pairs, points, params)
     }
 
     /// Room for what is made of canvases u8 `[n, H, W]`, or `[n, H, W, C]`.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use fullbore_augment::{AugmentDevice, Preset};
 use fullbore_data::{Loader, LoaderConfig};
-use fullbore_feed::{DeviceBatch, Normalize};
+use fullbore_feed::{DeviceBatch, Finish, Normalize};
 use fullbore_torch::{Device, synchronize};
 use fullbore_train::augmentation::{Augmentation, Side};
 use fullbore_train::setup::{self, DataSets};
@@ -92,14 +92,15 @@ fn measure(
         ..setup::loader_config(plan, row.workers)
     };
     let mut loader = Loader::start(Arc::clone(&data.train), config, Position::default())?;
-    let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;
+    let finish =
+        Finish { normalize: Normalize::new(&plan.data.mean, &plan.data.std, device)?, landmarks: None };
     let mut started = None;
     let mut samples = 0;
     loop {
         let Some(batch) = loader.next() else { break };
         let batch = DeviceBatch::upload(batch?, device, row.augmentation.on_device.as_ref())?;
         let n = batch.len();
-        drop(batch.finish(0..n, &normalize)?);
+        drop(batch.finish(0..n, &finish)?);
         synchronize(device)?;
         match started {
             // The first batch waits for the start-up.

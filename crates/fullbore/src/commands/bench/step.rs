@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
-use fullbore_feed::DeviceBatch;
+use fullbore_feed::{DeviceBatch, Targets};
 use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::{Device, Kind, Tensor, manual_seed, synchronize};
 use fullbore_train::setup;
@@ -84,7 +84,8 @@ fn time_steps(
     let mut number = 0;
     let mut step = || -> Result<Tensor, TrainError> {
         number += 1;
-        let batch = DeviceBatch::from_tensors(images.clone(), masks.clone(), Position::default());
+        let targets = Targets::Masks(masks.clone());
+        let batch = DeviceBatch::from_tensors(images.clone(), targets, Position::default());
         let mut open = engine.begin(batch, 1)?;
         match engine.advance(&mut open, plan.first_micro())? {
             StepOutcome::Done => Ok(engine.update(open, plan.peak_lr(), number)?.loss),
