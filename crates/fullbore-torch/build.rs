@@ -14,6 +14,7 @@ const SHIM: &[&str] = &[
     "shim/optimizer.cpp",
     "shim/process.cpp",
     "shim/recompute.cpp",
+    "shim/stream.cpp",
     "shim/tensor.cpp",
 ];
 

@@ -1,13 +1,10 @@
 //! A batch on its way: from the host to the device, and from there to ready micro-batches.
 
 use std::ops::Range;
-use std::rc::Rc;
-use std::sync::Arc;
 
-use fullbore_augment::{AugmentParams, Policy};
-use fullbore_data::{HostBatch, PixelKind};
-use fullbore_torch::{Device, Error, Kind, Result, Tensor};
-use fullbore_types::{Position, SampleKey};
+use fullbore_augment::AugmentParams;
+use fullbore_torch::{Device, Error, Result, Tensor};
+use fullbore_types::Position;
 
 use crate::Normalize;
 use crate::augment::{DeviceTwin, Points};
@@ -34,32 +31,13 @@ pub enum Targets {
 
 /// What is left to do for images.
 #[derive(Debug)]
-enum Left {
+pub(crate) enum Left {
     /// Bytes: normalise.
     Normalize,
     /// Floats, finished by the loader's workers.
     Nothing,
-    /// Bytes: augment and normalise.
-    Augment { twin: Rc<DeviceTwin>, params: Vec<AugmentParams> },
-}
-
-/// Augmentation on the device, for training batches only: nothing else is uploaded with it.
-#[derive(Clone, Debug)]
-pub struct OnDevice {
-    /// Draws for each sample.
-    pub policy: Arc<Policy>,
-    /// Does what was drawn.
-    pub twin: Rc<DeviceTwin>,
-    /// The run's seed.
-    pub seed: u64,
-}
-
-impl OnDevice {
-    /// The draws of a batch, pure functions of seed, epoch and sample: a repeated batch is the same batch.
-    fn draw(&self, batch: &HostBatch) -> Vec<AugmentParams> {
-        let (seed, epoch) = (self.seed, batch.position().epoch);
-        batch.ids().iter().map(|&sample| self.policy.draw(SampleKey { seed, epoch, sample })).collect()
-    }
+    /// Bytes: augment by these draws, and normalise.
+    Augment(Vec<AugmentParams>),
 }
 
 /// What one forward pass gets.
@@ -85,56 +63,50 @@ pub enum MicroTargets {
 pub struct Finish {
     /// Bytes to network input.
     pub normalize: Normalize,
+    /// Augments what has only been drawn, where the device augments.
+    pub twin: Option<DeviceTwin>,
     /// Points to heat-maps, where landmarks are trained.
     pub landmarks: Option<Landmarks>,
 }
 
 impl DeviceBatch {
-    /// Brings a host batch to the device. On the CPU nothing is copied: the batch's slab stays lent until the last
-    /// tensor over it is gone. With `augment`, targets are augmented here and images as they are finished.
-    ///
-    /// # Errors
-    /// When memory runs out, and [`Error::Invalid`] when the source's points are too few for the policy's pairs.
-    pub fn upload(batch: HostBatch, device: Device, augment: Option<&OnDevice>) -> Result<Self> {
-        let layout = batch.layout();
-        let (n, h, w, c) =
-            (batch.len() as i64, layout.height as i64, layout.width as i64, layout.channels as i64);
-        let position = batch.position();
-        let left = match (layout.kind, augment) {
-            (PixelKind::F32, _) => Left::Nothing,
-            (PixelKind::U8, None) => Left::Normalize,
-            (PixelKind::U8, Some(augment)) => {
-                Left::Augment { twin: augment.twin.clone(), params: augment.draw(&batch) }
-            }
-        };
-        let kind = match layout.kind {
-            PixelKind::U8 => Kind::Uint8,
-            PixelKind::F32 => Kind::Float,
-        };
-        let points = (!layout.masks).then(|| upload_points(&batch, device)).transpose()?;
-        let batch = Arc::new(batch);
-        let images = Tensor::from_owner(Images(batch.clone()), &[n, h, w, c], kind)?.to_device(device)?;
-        let targets = match points {
-            Some(points) => Targets::Points(points),
-            None => {
-                Targets::Masks(Tensor::from_owner(Masks(batch), &[n, h, w], Kind::Uint8)?.to_device(device)?)
-            }
-        };
-        let targets = match (&left, targets) {
-            (Left::Augment { twin, params }, Targets::Masks(masks)) => {
-                Targets::Masks(twin.masks(&masks, params)?)
-            }
-            (Left::Augment { twin, params }, Targets::Points(points)) => {
-                Targets::Points(twin.points(&points, params)?)
-            }
-            (_, targets) => targets,
-        };
-        Ok(Self { images, targets, position, left })
+    pub(crate) fn new(images: Tensor, targets: Targets, position: Position, left: Left) -> Self {
+        Self { images, targets, position, left }
     }
 
     /// A batch made from tensors: images u8 `[B, H, W, C]` and their targets, on the device already.
     pub fn from_tensors(images: Tensor, targets: Targets, position: Position) -> Self {
         Self { images, targets, position, left: Left::Normalize }
+    }
+
+    /// The batch on another device, or as it is.
+    pub(crate) fn move_to(self, device: Device) -> Result<Self> {
+        let targets = match self.targets {
+            Targets::Masks(masks) => Targets::Masks(masks.to_device(device)?),
+            Targets::Points(Points { places, visibility }) => Targets::Points(Points {
+                places: places.to_device(device)?,
+                visibility: visibility.to_device(device)?,
+            }),
+        };
+        Ok(Self { images: self.images.to_device(device)?, targets, ..self })
+    }
+
+    /// Bytes that it holds on the device.
+    pub fn bytes(&self) -> u64 {
+        self.tensors().map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+    }
+
+    /// Keeps its memory until this thread's work on it is done, also when another thread's stream has made it.
+    pub(crate) fn used_here(&self) -> Result<()> {
+        self.tensors().try_for_each(Tensor::used_here)
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let targets = match &self.targets {
+            Targets::Masks(masks) => [Some(masks), None],
+            Targets::Points(points) => [Some(&points.places), Some(&points.visibility)],
+        };
+        [Some(&self.images)].into_iter().chain(targets).flatten()
     }
 
     /// Number of samples.
@@ -160,7 +132,8 @@ impl DeviceBatch {
     /// The ready micro-batch of some of the samples.
     ///
     /// # Errors
-    /// When memory runs out, and [`Error::Invalid`] for points without [`Finish::landmarks`].
+    /// When memory runs out, and [`Error::Invalid`] for points without [`Finish::landmarks`] and draws without
+    /// [`Finish::twin`].
     pub fn finish(&self, samples: Range<usize>, finish: &Finish) -> Result<MicroBatch> {
         let (start, n) = (samples.start as i64, samples.len() as i64);
         let targets = match (&self.targets, &finish.landmarks) {
@@ -169,49 +142,31 @@ impl DeviceBatch {
                 MicroTargets::Heatmaps(landmarks.render(&points.narrow(start, n)?)?)
             }
             (Targets::Points(_), None) => {
-                let message = "points have come, and nothing says which heat-maps they make".into();
-                return Err(Error::Invalid { op: "finish".into(), message });
+                return Err(refused("points have come, and nothing says which heat-maps they make"));
             }
         };
         let images = self.images.narrow(0, start, n)?;
-        let images = match &self.left {
-            Left::Normalize => finish.normalize.apply(&images)?,
+        let images = match (&self.left, &finish.twin) {
+            (Left::Normalize, _) => finish.normalize.apply(&images)?,
             // NHWC memory seen as NCHW is channels_last.
-            Left::Nothing => images.permute(&[0, 3, 1, 2])?,
-            Left::Augment { twin, params } => twin.apply(&images, None, None, &params[samples])?.images,
+            (Left::Nothing, _) => images.permute(&[0, 3, 1, 2])?,
+            (Left::Augment(params), Some(twin)) => twin.apply(&images, None, None, &params[samples])?.images,
+            (Left::Augment(_), None) => {
+                return Err(refused("draws have come, and nothing says how images follow them"));
+            }
         };
         Ok(MicroBatch { images, targets })
     }
 }
 
-/// Points are so few bytes that they are copied on every device.
-fn upload_points(batch: &HostBatch, device: Device) -> Result<Points> {
-    let (n, k) = (batch.len() as i64, (batch.visibility().len() / batch.len().max(1)) as i64);
-    Ok(Points {
-        places: Tensor::from_slice(batch.points())?.reshape(&[n, k, 2])?.send_to(device)?,
-        visibility: Tensor::from_slice(batch.visibility())?.reshape(&[n, k])?.send_to(device)?,
-    })
-}
-
-struct Images(Arc<HostBatch>);
-
-impl AsRef<[u8]> for Images {
-    fn as_ref(&self) -> &[u8] {
-        self.0.images()
-    }
-}
-
-struct Masks(Arc<HostBatch>);
-
-impl AsRef<[u8]> for Masks {
-    fn as_ref(&self) -> &[u8] {
-        self.0.masks()
-    }
+fn refused(message: &str) -> Error {
+    Error::Invalid { op: "finish".into(), message: message.into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fullbore_torch::Kind;
     use fullbore_types::Size;
 
     fn bytes(size: &[i64]) -> (Vec<u8>, Tensor) {
@@ -227,7 +182,7 @@ mod tests {
         let batch = DeviceBatch::from_tensors(images, masks, Position::default());
         let (mean, std) = ([0.5, 0.25, 0.0], [0.5, 1.0, 2.0]);
         let normalize = Normalize::new(&mean, &std, Device::Cpu).unwrap();
-        let ready = batch.finish(1..2, &Finish { normalize, landmarks: None }).unwrap();
+        let ready = batch.finish(1..2, &Finish { normalize, twin: None, landmarks: None }).unwrap();
         assert_eq!(ready.images.size(), [1, 3, 2, 3]);
         assert!(ready.images.is_channels_last().unwrap());
         let MicroTargets::Masks(masks) = ready.targets else { panic!("masks stay masks") };
@@ -253,7 +208,8 @@ mod tests {
         let landmarks =
             Landmarks::new(None, &[1.0], &[3.0], Size::new(8, 8), Size::new(2, 2), Device::Cpu).unwrap();
         let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
-        let ready = batch.finish(1..2, &Finish { normalize, landmarks: Some(landmarks) }).unwrap();
+        let ready =
+            batch.finish(1..2, &Finish { normalize, twin: None, landmarks: Some(landmarks) }).unwrap();
         let MicroTargets::Heatmaps(heatmaps) = ready.targets else { panic!("points become heat-maps") };
         // Each pixel of a map covers four of the image.
         assert_eq!(heatmaps.points.to_vec_f32().unwrap(), [0.5, 1.0]);
@@ -272,7 +228,7 @@ mod tests {
         };
         let batch = DeviceBatch::from_tensors(images, Targets::Points(points), Position::default());
         let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
-        let refused = batch.finish(0..1, &Finish { normalize, landmarks: None });
+        let refused = batch.finish(0..1, &Finish { normalize, twin: None, landmarks: None });
         assert!(matches!(refused, Err(Error::Invalid { .. })));
     }
 }

@@ -1,12 +1,12 @@
-//! Whole images through a network and back to their own pixel grid: what validation and prediction share.
+//! Whole images through a network, one answer for each: what validation and prediction share.
 
 use fullbore_data::{DataError, EvalSample};
 use fullbore_torch::{Device, Error, Kind, NoGrad, Result, Tensor, empty_device_cache};
 
 /// What became of one image, or of the way images are grouped.
-pub enum Answer {
-    /// Logits f32 `[1, C, height, width]` at the size of the source image, upright, on the device.
-    Logits(EvalSample, Tensor),
+pub enum Answer<T> {
+    /// The image, and what was made of its part of the network's output.
+    Ready(EvalSample, T),
     /// The image could not be loaded; its number in the stream.
     Unreadable(usize, DataError),
     /// The image does not fit into memory even alone. Holds the allocator's words.
@@ -15,20 +15,31 @@ pub enum Answer {
     Halved(usize, Error),
 }
 
-/// Sends whole images through `network` in the order they come, and hands every answer to `take`. Images of one
-/// canvas size share a forward pass, up to `batch`, which is halved for good when memory runs out.
-///
-/// `network` maps bytes u8 `[n, height, width, C]` on `device` to logits f32 `[n, classes, height, width]`; no
-/// gradients are recorded.
+/// The two halves of answering an image.
+pub trait Answerer {
+    /// What is known of an image at last.
+    type Answer;
+
+    /// Images of one canvas size, in bytes u8 `[n, height, width, C]` on the device, to n rows of anything. Changes
+    /// nothing when it fails: it may be asked again with fewer images.
+    fn network(&mut self, samples: &[EvalSample], images: &Tensor) -> Result<Tensor>;
+
+    /// The answer for one image from its row, `[1, ...]`.
+    fn finish(&mut self, sample: &EvalSample, row: &Tensor) -> Result<Self::Answer>;
+}
+
+/// Sends whole images through a network in the order they come, and hands every answer to `take`. Images of one
+/// canvas size share a forward pass, up to `batch`, which is halved for good when memory runs out. No gradients are
+/// recorded.
 ///
 /// # Errors
-/// What `take` returns, and any failure of `network` but running out of memory.
-pub fn answer_whole_images<E: From<Error>>(
+/// What `take` returns, and any failure of `answerer` but running out of memory.
+pub fn answer_whole_images<A: Answerer, E: From<Error>>(
     samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
     batch: &mut usize,
     device: Device,
-    mut network: impl FnMut(&Tensor) -> Result<Tensor>,
-    mut take: impl FnMut(Answer) -> std::result::Result<(), E>,
+    answerer: &mut A,
+    mut take: impl FnMut(Answer<A::Answer>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let _no_grad = NoGrad::new();
     let mut group: Vec<EvalSample> = Vec::new();
@@ -37,31 +48,32 @@ pub fn answer_whole_images<E: From<Error>>(
             Ok(sample) => {
                 let other = group.first().is_some_and(|first| first.canvas != sample.canvas);
                 if group.len() >= *batch || other {
-                    answer_group(&mut group, batch, device, &mut network, &mut take)?;
+                    answer_group(&mut group, batch, device, answerer, &mut take)?;
                 }
                 group.push(sample);
             }
             Err(error) => take(Answer::Unreadable(index, error))?,
         }
     }
-    answer_group(&mut group, batch, device, &mut network, &mut take)
+    answer_group(&mut group, batch, device, answerer, &mut take)
 }
 
 /// Answers images of one canvas size and leaves the group empty.
-fn answer_group<E: From<Error>>(
+fn answer_group<A: Answerer, E: From<Error>>(
     group: &mut Vec<EvalSample>,
     batch: &mut usize,
     device: Device,
-    network: &mut impl FnMut(&Tensor) -> Result<Tensor>,
-    take: &mut impl FnMut(Answer) -> std::result::Result<(), E>,
+    answerer: &mut A,
+    take: &mut impl FnMut(Answer<A::Answer>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     while !group.is_empty() {
         let n = (*batch).clamp(1, group.len());
-        match upload(&group[..n], device).and_then(|images| network(&images)) {
-            Ok(logits) => {
+        match upload(&group[..n], device).and_then(|images| answerer.network(&group[..n], &images)) {
+            Ok(rows) => {
                 for (i, sample) in group.drain(..n).enumerate() {
-                    take(match on_native_grid(&logits.narrow(0, i as i64, 1)?, &sample) {
-                        Ok(native) => Answer::Logits(sample, native),
+                    let row = rows.narrow(0, i as i64, 1)?;
+                    take(match answerer.finish(&sample, &row) {
+                        Ok(answer) => Answer::Ready(sample, answer),
                         Err(error) if error.is_out_of_memory() => Answer::TooLarge(sample, error),
                         Err(error) => return Err(error.into()),
                     })?;
@@ -92,8 +104,12 @@ fn upload(samples: &[EvalSample], device: Device) -> Result<Tensor> {
     Tensor::from_owner(bytes, &[n, h, w, channels], Kind::Uint8)?.to_device(device)
 }
 
-/// One canvas's logits `[1, C, H, W]` at the size of its source image: padding cut off, bilinear.
-fn on_native_grid(logits: &Tensor, sample: &EvalSample) -> Result<Tensor> {
+/// One canvas's logits `[1, C, H, W]` at the size of its source image, `[1, C, height, width]`, upright: padding cut
+/// off, bilinear.
+///
+/// # Errors
+/// When memory runs out.
+pub fn on_native_grid(logits: &Tensor, sample: &EvalSample) -> Result<Tensor> {
     let (content, source) = (sample.valid, sample.frame.source_size);
     let shown = logits.narrow(2, i64::from(content.y), i64::from(content.size.height))?.narrow(
         3,
@@ -129,11 +145,21 @@ mod tests {
         }
     }
 
-    /// A network that gives its input back, and fits `room` pixels at most.
-    fn echo(room: i64) -> impl FnMut(&Tensor) -> Result<Tensor> {
-        move |bytes| match bytes.numel() as i64 > room {
-            true => Err(Error::OutOfMemory { message: "full".into() }),
-            false => bytes.permute(&[0, 3, 1, 2])?.to_kind(Kind::Float),
+    /// A network that gives its input back, and fits so many pixels at most.
+    struct Echo(i64);
+
+    impl Answerer for Echo {
+        type Answer = Tensor;
+
+        fn network(&mut self, _: &[EvalSample], images: &Tensor) -> Result<Tensor> {
+            match images.numel() as i64 > self.0 {
+                true => Err(Error::OutOfMemory { message: "full".into() }),
+                false => images.permute(&[0, 3, 1, 2])?.to_kind(Kind::Float),
+            }
+        }
+
+        fn finish(&mut self, sample: &EvalSample, row: &Tensor) -> Result<Tensor> {
+            on_native_grid(row, sample)
         }
     }
 
@@ -141,9 +167,9 @@ mod tests {
     fn running_out_of_memory_halves_the_batch_and_loses_no_image() {
         let samples = (0..10).map(|i| Ok(sample(i, if i == 6 { 9 } else { 4 }, i as u8)));
         let (mut batch, mut told) = (8, Vec::new());
-        answer_whole_images::<Error>(samples, &mut batch, Device::Cpu, echo(40), |answer| {
+        answer_whole_images::<_, Error>(samples, &mut batch, Device::Cpu, &mut Echo(40), |answer| {
             told.push(match answer {
-                Answer::Logits(sample, logits) => {
+                Answer::Ready(sample, logits) => {
                     assert_eq!(logits.size(), [1, 1, 4, 4]);
                     assert!(logits.to_vec_f32()?.iter().all(|&v| v == sample.id.0 as f32));
                     format!("{}", sample.id.0)
@@ -166,13 +192,19 @@ mod tests {
         padded.valid = Rect { x: 1, y: 2, size: Size::new(2, 1) };
         padded.frame.source_size = Size::new(4, 1);
         let mut seen = Vec::new();
-        answer_whole_images::<Error>([Ok(padded)].into_iter(), &mut 1, Device::Cpu, echo(16), |answer| {
-            if let Answer::Logits(_, logits) = answer {
-                assert_eq!(logits.size(), [1, 1, 1, 4]);
-                seen = logits.to_vec_f32()?;
-            }
-            Ok(())
-        })
+        answer_whole_images::<_, Error>(
+            [Ok(padded)].into_iter(),
+            &mut 1,
+            Device::Cpu,
+            &mut Echo(16),
+            |answer| {
+                if let Answer::Ready(_, logits) = answer {
+                    assert_eq!(logits.size(), [1, 1, 1, 4]);
+                    seen = logits.to_vec_f32()?;
+                }
+                Ok(())
+            },
+        )
         .unwrap();
         // Pixel values 9 and 10, twice as wide with half-pixel centres.
         assert_eq!(seen, [9.0, 9.25, 9.75, 10.0]);

@@ -124,4 +124,11 @@ int fb_device_allocator(int device_index, uint64_t* in_use, uint64_t* reserved, 
 int fb_device_synchronize(int device_index);
 int fb_device_empty_cache();
 int fb_device_reset_peak(int device_index);
+
+// streams of any accelerator
+int fb_side_stream(int device_index);                // work of this thread goes to a stream of its own from now on
+int fb_event_record(int device_index, void** event); // after all work that this thread has given to the device
+int fb_event_await(void* event, int device_index);   // before all work that this thread will give to the device
+void fb_event_free(void* event);
+int fb_tensor_used_here(at::Tensor* t);  // its memory is not given away before this thread's work so far is done
 }

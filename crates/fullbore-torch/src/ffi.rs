@@ -182,6 +182,11 @@ unsafe extern "C" {
     pub(crate) fn fb_device_synchronize(index: c_int) -> c_int;
     pub(crate) fn fb_device_empty_cache() -> c_int;
     pub(crate) fn fb_device_reset_peak(index: c_int) -> c_int;
+    pub(crate) fn fb_side_stream(index: c_int) -> c_int;
+    pub(crate) fn fb_event_record(index: c_int, event: *mut *mut c_void) -> c_int;
+    pub(crate) fn fb_event_await(event: *mut c_void, index: c_int) -> c_int;
+    pub(crate) fn fb_event_free(event: *mut c_void);
+    pub(crate) fn fb_tensor_used_here(tensor: *mut C_tensor) -> c_int;
 }
 
 /// libtorch's number for a device's type (c10/core/DeviceType.h).

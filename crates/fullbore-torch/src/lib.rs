@@ -25,6 +25,7 @@ mod ops;
 mod optimizer;
 mod process;
 mod recompute;
+mod stream;
 mod tensor;
 
 pub use allocator::{CpuMemory, cpu_memory, release_cached_cpu_memory, reset_cpu_peak, set_cpu_budget};
@@ -42,6 +43,7 @@ pub use process::{
     rng_state, set_rng_state, start,
 };
 pub use recompute::{is_recomputing, recompute};
+pub use stream::{Mark, use_side_stream};
 pub use tch::{Device, Kind};
 pub use tensor::Tensor;
 

@@ -1,0 +1,118 @@
+//! Landmarks are scored in pixels of the image that they were labelled in.
+
+use fullbore_data::{DataError, EvalSample, Point};
+use fullbore_feed::augment::Points;
+use fullbore_feed::whole_images::Answerer;
+use fullbore_nn::decode::{Decode, TestTime};
+use fullbore_nn::losses::{HeatmapTargets, LossConfig};
+use fullbore_nn::metrics::landmarks::LandmarkErrors;
+use fullbore_torch::{Device, Kind, Result, Tensor};
+
+use super::{Passes, Prediction, Scored, wrong_loss};
+use crate::TrainError;
+use crate::landmarks::Chosen;
+use crate::step::Engine;
+
+/// How landmarks are read and judged.
+#[derive(Clone, Debug)]
+pub struct LandmarkEval {
+    /// Which.
+    pub chosen: Chosen,
+    /// How points are read from heat-maps.
+    pub decode: Decode,
+    /// Standard deviation of the targets in heat-map pixels.
+    pub sigma_px: f64,
+    /// What is averaged beside the image itself.
+    pub test_time: TestTime,
+    /// Radii of success detection rates.
+    pub radii: Vec<f64>,
+    /// NME of a failure.
+    pub failure: f64,
+}
+
+/// Loss, scores and number of images.
+pub(super) fn score(
+    engine: &Engine,
+    samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
+    eval: &LandmarkEval,
+    loss: &LossConfig,
+    mut passes: Passes<'_, impl FnMut(usize, &str)>,
+    mut look: impl FnMut(&EvalSample, Prediction<'_>) -> Result<()>,
+) -> std::result::Result<(f64, Scored, usize), TrainError> {
+    let device = engine.params.device();
+    let zero = || Tensor::zeros(&[], Kind::Float, device);
+    let mut network = Network { engine, eval, loss, loss_sum: zero()?, weight_sum: zero()? };
+    let mut errors = LandmarkErrors::new(eval.chosen.normalizer.clone());
+    let mut images = 0;
+    passes.run(engine, samples, &mut network, |sample, found| {
+        errors.add(&sample, &found);
+        images += 1;
+        Ok(look(&sample, Prediction::Points(&found))?)
+    })?;
+    let loss = network.loss_sum.item()? / network.weight_sum.item()?.max(f64::MIN_POSITIVE);
+    Ok((loss, Scored::Landmarks(errors.scores(&eval.radii, eval.failure)), images))
+}
+
+struct Network<'a> {
+    engine: &'a Engine,
+    eval: &'a LandmarkEval,
+    loss: &'a LossConfig,
+    /// Sums over all landmarks so far, of weight times loss, and of weights.
+    loss_sum: Tensor,
+    weight_sum: Tensor,
+}
+
+impl Answerer for Network<'_> {
+    /// Places in pixels of the image.
+    type Answer = Vec<[f64; 2]>;
+
+    fn network(&mut self, samples: &[EvalSample], images: &Tensor) -> Result<Tensor> {
+        let engine = self.engine;
+        engine.faults.check_evaluation()?;
+        let images = engine.finish.normalize.apply(images)?;
+        let maps = engine.logits(&images)?;
+        let targets = self.targets(samples, images.device())?;
+        let heatmap = self.loss.heatmap().ok_or_else(wrong_loss)?;
+        let one = Tensor::ones(&[], Kind::Float, images.device())?;
+        let loss = heatmap.share(&maps, &targets, &one)?;
+        let are_logits = self.loss.name.maps_are_logits();
+        let network = |images: &Tensor| engine.logits(images);
+        let maps = self.eval.test_time.maps(&maps, &images, are_logits, network)?;
+        let decoded = self.eval.decode.decode(&maps, self.eval.sigma_px)?;
+        // All points of the group come to the host at once.
+        let (size, canvas) = (maps.size(), samples[0].canvas);
+        let scale = |map: i64, canvas: u32| f64::from(canvas) / map as f64;
+        let (x, y) = (scale(size[3], canvas.width), scale(size[2], canvas.height));
+        let to_canvas = |axis: i64, scale: f64| {
+            decoded.points.narrow(2, axis, 1)?.mul_scalar(scale)?.add_scalar(0.5 * scale - 0.5)
+        };
+        let points = Tensor::cat(&[&to_canvas(0, x)?, &to_canvas(1, y)?], 2)?.to_device(Device::Cpu)?;
+        self.loss_sum.add_(&loss)?;
+        self.weight_sum.add_(&targets.weights.sum(Kind::Float)?)?;
+        Ok(points)
+    }
+
+    fn finish(&mut self, sample: &EvalSample, row: &Tensor) -> Result<Self::Answer> {
+        let places = row.to_vec_f32()?;
+        let to_source = sample.frame.canvas_from_source.inverse().unwrap_or_default();
+        Ok(places.chunks_exact(2).map(|p| to_source.apply((p[0].into(), p[1].into())).into()).collect())
+    }
+}
+
+impl Network<'_> {
+    fn targets(&self, samples: &[EvalSample], device: Device) -> Result<HeatmapTargets> {
+        let landmarks = self.engine.finish.landmarks.as_ref().ok_or_else(wrong_loss)?;
+        let on_canvas = |sample: &EvalSample| -> Vec<Point> {
+            sample.points.iter().map(|p| p.on_canvas(&sample.frame, sample.canvas)).collect()
+        };
+        let points: Vec<Point> = samples.iter().flat_map(on_canvas).collect();
+        let (n, k) = (samples.len() as i64, (points.len() / samples.len().max(1)) as i64);
+        let places: Vec<f32> = points.iter().flat_map(|p| [p.x, p.y]).collect();
+        let visibility: Vec<u8> = points.iter().map(|p| p.visibility as u8).collect();
+        let heatmaps = landmarks.render(&Points {
+            places: Tensor::from_slice(&places)?.reshape(&[n, k, 2])?.to_device(device)?,
+            visibility: Tensor::from_slice(&visibility)?.reshape(&[n, k])?.to_device(device)?,
+        })?;
+        Ok(HeatmapTargets { maps: heatmaps.maps, points: heatmaps.points, weights: heatmaps.weights })
+    }
+}

@@ -1,0 +1,56 @@
+//! Masks are scored where their own pixels are.
+
+use fullbore_data::{DataError, EvalSample};
+use fullbore_feed::whole_images::{Answerer, on_native_grid};
+use fullbore_nn::losses::{LossConfig, StepTotals};
+use fullbore_nn::metrics::Confusion;
+use fullbore_nn::metrics::confusion::predicted_classes;
+use fullbore_torch::{Kind, Result, Tensor};
+
+use super::{Passes, Prediction, Scored};
+use crate::TrainError;
+use crate::step::Engine;
+
+/// Loss, scores and number of images.
+pub(super) fn score(
+    engine: &Engine,
+    samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
+    classes: &[String],
+    loss: &LossConfig,
+    mut passes: Passes<'_, impl FnMut(usize, &str)>,
+    mut look: impl FnMut(&EvalSample, Prediction<'_>) -> Result<()>,
+) -> std::result::Result<(f64, Scored, usize), TrainError> {
+    let device = engine.params.device();
+    let sum = Tensor::zeros(&[], Kind::Float, device)?;
+    let confusion = Confusion::new(classes.len(), device)?;
+    let mut images = 0;
+    passes.run(engine, samples, &mut Network(engine), |sample, logits| {
+        let size = logits.size();
+        let mask = Tensor::from_bytes(&sample.mask, &[1, size[2], size[3]], Kind::Uint8)?;
+        let mask = mask.to_device(device)?;
+        // Void labels may occur in any mask, so the native grid always looks for them.
+        sum.add_(&loss.share(&logits, &mask, &StepTotals::of(&mask, true)?)?)?;
+        let predicted = predicted_classes(&logits)?;
+        confusion.update(&predicted, &mask)?;
+        images += 1;
+        Ok(look(&sample, Prediction::Classes(&predicted))?)
+    })?;
+    let scores = classes.iter().cloned().zip(confusion.read()?).collect();
+    Ok((sum.item()? / images.max(1) as f64, Scored::Masks(scores), images))
+}
+
+struct Network<'a>(&'a Engine);
+
+impl Answerer for Network<'_> {
+    /// Logits on the native grid.
+    type Answer = Tensor;
+
+    fn network(&mut self, _: &[EvalSample], images: &Tensor) -> Result<Tensor> {
+        self.0.faults.check_evaluation()?;
+        self.0.logits(&self.0.finish.normalize.apply(images)?)
+    }
+
+    fn finish(&mut self, sample: &EvalSample, logits: &Tensor) -> Result<Tensor> {
+        on_native_grid(logits, sample)
+    }
+}

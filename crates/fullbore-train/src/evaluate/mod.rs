@@ -1,0 +1,159 @@
+//! Validation: the network's answers in the image's own pixels, whatever canvas it saw.
+
+mod landmarks;
+mod masks;
+
+use std::time::Instant;
+
+use fullbore_data::{DataError, EvalSample};
+use fullbore_feed::whole_images::{Answer, Answerer, answer_whole_images};
+use fullbore_nn::NormMode;
+use fullbore_nn::losses::LossConfig;
+use fullbore_nn::metrics::ClassScores;
+use fullbore_nn::metrics::landmarks::LandmarkScores;
+use fullbore_torch::{Error, NoGrad, Result, Tensor};
+
+use crate::TrainError;
+use crate::step::Engine;
+
+pub use landmarks::LandmarkEval;
+
+/// Result of an evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores {
+    /// The training loss: of masks the mean over images on the native grid, of landmarks the weighted mean over all
+    /// landmarks on the canvas.
+    pub loss: f64,
+    /// What was scored.
+    pub of: Scored,
+    /// Images scored.
+    pub images: usize,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Scores by task.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scored {
+    /// Name and scores of every class, pixels pooled over all images.
+    Masks(Vec<(String, ClassScores)>),
+    /// Distances between points.
+    Landmarks(LandmarkScores),
+}
+
+impl Scores {
+    /// The value of a metric by its key: `loss`; of masks `dice` or `dice_per_class.NAME`; of landmarks `nme`, `mre`,
+    /// `auc` or `failure_rate`.
+    pub fn metric(&self, key: &str) -> Option<f64> {
+        if key == "loss" {
+            return Some(self.loss);
+        }
+        match &self.of {
+            Scored::Masks(classes) => match key.strip_prefix("dice_per_class.") {
+                None => (key == "dice").then(|| mean_dice(classes)),
+                Some(class) => classes.iter().find(|(name, _)| name == class).map(|(_, s)| s.dice),
+            },
+            Scored::Landmarks(scores) => match key {
+                "nme" => Some(scores.nme),
+                "mre" => Some(scores.mre_mm.unwrap_or(scores.mre_px)),
+                "auc" => Some(scores.auc),
+                "failure_rate" => Some(scores.failure_rate),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// Mean Dice over classes.
+pub fn mean_dice(classes: &[(String, ClassScores)]) -> f64 {
+    classes.iter().map(|(_, s)| s.dice).sum::<f64>() / classes.len().max(1) as f64
+}
+
+/// What evaluating needs beside the engine.
+#[derive(Clone, Debug)]
+pub struct EvalSettings {
+    /// What is scored.
+    pub of: EvalOf,
+    /// Samples per forward pass; evaluations have a memory plan of their own.
+    pub batch: usize,
+    /// The loss to report.
+    pub loss: LossConfig,
+}
+
+/// What is scored, by task.
+#[derive(Clone, Debug)]
+pub enum EvalOf {
+    /// Masks: class names by index.
+    Masks(Vec<String>),
+    /// Landmarks.
+    Landmarks(LandmarkEval),
+}
+
+/// What was predicted for one image.
+#[derive(Clone, Copy, Debug)]
+pub enum Prediction<'a> {
+    /// Class indices, integer or bool `[1, height, width]` on the device and the native grid.
+    Classes(&'a Tensor),
+    /// Trained landmarks, x before y, in pixels of the image.
+    Points(&'a [[f64; 2]]),
+}
+
+/// Scores the model on samples in order. Images of one canvas size share a forward pass, up to `settings.batch`,
+/// which is halved for good when memory runs out; `out_of_memory` hears of it (old size, message). `look` sees every
+/// sample with what was predicted for it.
+///
+/// # Errors
+/// A sample that cannot be loaded or does not fit into memory alone, and failures of the device.
+pub fn evaluate(
+    engine: &Engine,
+    samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
+    settings: &mut EvalSettings,
+    out_of_memory: impl FnMut(usize, &str),
+    look: impl FnMut(&EvalSample, Prediction<'_>) -> Result<()>,
+) -> std::result::Result<Scores, TrainError> {
+    let start = Instant::now();
+    let _no_grad = NoGrad::new();
+    engine.params.norm().set(NormMode::Eval);
+    let EvalSettings { of, batch, loss } = settings;
+    let (loss, of, images) = match of {
+        EvalOf::Masks(classes) => {
+            masks::score(engine, samples, classes, loss, Passes { batch, out_of_memory }, look)?
+        }
+        EvalOf::Landmarks(eval) => {
+            landmarks::score(engine, samples, eval, loss, Passes { batch, out_of_memory }, look)?
+        }
+    };
+    Ok(Scores { loss, of, images, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// How forward passes are split, and who hears of it.
+struct Passes<'a, F> {
+    batch: &'a mut usize,
+    out_of_memory: F,
+}
+
+impl<F: FnMut(usize, &str)> Passes<'_, F> {
+    /// Sends all samples through the network; what cannot be answered is an error.
+    fn run<A: Answerer>(
+        &mut self,
+        engine: &Engine,
+        samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
+        answerer: &mut A,
+        mut take: impl FnMut(EvalSample, A::Answer) -> std::result::Result<(), TrainError>,
+    ) -> std::result::Result<(), TrainError> {
+        let Self { batch, out_of_memory } = self;
+        answer_whole_images(samples, batch, engine.params.device(), answerer, |answer| match answer {
+            Answer::Ready(sample, answer) => take(sample, answer),
+            Answer::Unreadable(_, error) => Err(error.into()),
+            Answer::TooLarge(_, error) => Err(error.into()),
+            Answer::Halved(from, error) => {
+                out_of_memory(from, &error.to_string());
+                Ok(())
+            }
+        })
+    }
+}
+
+fn wrong_loss() -> Error {
+    Error::Invalid { op: "evaluate".into(), message: "the loss is for another task than the data".into() }
+}
