@@ -6,7 +6,7 @@ use std::time::Instant;
 use fullbore_data::{DataError, EvalSample};
 use fullbore_feed::whole_images::{Answer, answer_whole_images};
 use fullbore_nn::NormMode;
-use fullbore_nn::losses::{LossName, StepTotals};
+use fullbore_nn::losses::{LossConfig, StepTotals};
 use fullbore_nn::metrics::confusion::predicted_classes;
 use fullbore_nn::metrics::{ClassScores, Confusion};
 use fullbore_torch::{Kind, NoGrad, Result, Tensor};
@@ -51,7 +51,7 @@ pub struct EvalSettings {
     /// Samples per forward pass; evaluations have a memory plan of their own.
     pub batch: usize,
     /// The loss to report.
-    pub loss: LossName,
+    pub loss: LossConfig,
 }
 
 /// Scores the model on samples in order. Images of one canvas size share a forward pass, up to `settings.batch`,
@@ -77,7 +77,7 @@ pub fn evaluate(
         engine.faults.check_evaluation()?;
         engine.logits(&engine.normalize.apply(bytes)?)
     };
-    let loss = settings.loss;
+    let loss = &settings.loss;
     answer_whole_images(samples, &mut settings.batch, device, network, |answer| match answer {
         Answer::Logits(sample, logits) => {
             totals.add(&sample, &logits, loss, &mut look)?;
@@ -111,14 +111,14 @@ impl Totals {
         &mut self,
         sample: &EvalSample,
         logits: &Tensor,
-        loss: LossName,
+        loss: &LossConfig,
         look: &mut impl FnMut(&EvalSample, &Tensor) -> Result<()>,
     ) -> Result<()> {
         let size = logits.size();
         let mask = Tensor::from_bytes(&sample.mask, &[1, size[2], size[3]], Kind::Uint8)?;
         let mask = mask.to_device(logits.device())?;
         // Void labels may occur in any mask, so the native grid always looks for them.
-        self.loss.add_(&loss.share(logits, &mask, &StepTotals::of(&mask, true)?)?)?;
+        self.loss.add_(&loss.share(logits, &mask, &StepTotals::of(&mask, true, loss)?)?)?;
         let predicted = predicted_classes(logits)?;
         self.confusion.update(&predicted, &mask)?;
         self.images += 1;

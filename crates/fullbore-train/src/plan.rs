@@ -8,7 +8,7 @@ use fullbore_data::{DataConfig, Resize};
 use fullbore_governor::MemoryConfig;
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::layers::recompute::Activation;
-use fullbore_nn::losses::LossConfig;
+use fullbore_nn::losses::{LossConfig, Task};
 use fullbore_nn::models::ModelConfig;
 use fullbore_nn::optim::{OptimizerConfig, SettingError};
 use fullbore_nn::{NormConfig, NormKind};
@@ -191,13 +191,8 @@ impl Plan {
     pub fn channels_out(&self) -> Result<i64, PlanError> {
         let classes = self.data.classes.len();
         self.loss.name.channels(classes).ok_or_else(|| {
-            // As it is written in settings.
-            let name = serde_json::to_value(self.loss.name).unwrap_or_default();
-            refuse(
-                "loss.name",
-                name.as_str().unwrap_or_default(),
-                format!("bce and bce_dice want two classes, data.classes has {classes}; use ce or ce_dice"),
-            )
+            let name = self.loss.name.key();
+            refuse("loss.name", name, format!("{name} cannot serve the {classes} classes of data.classes"))
         })
     }
 
@@ -264,6 +259,11 @@ impl Plan {
         {
             return Err(refuse("norm.group", 1, "at least 2 when the deepest feature map is a single pixel"));
         }
+        if self.loss.name.task() != Task::Masks {
+            let allowed = "data.train has masks, and the loss is one on landmarks: use bce_dice, or ce_dice";
+            return Err(refuse("loss.name", self.loss.name.key(), allowed));
+        }
+        self.loss.check(self.data.classes.len())?;
         self.channels_out().map(drop)
     }
 

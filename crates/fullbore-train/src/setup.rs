@@ -223,7 +223,7 @@ pub fn eval_settings(plan: &Plan) -> EvalSettings {
     EvalSettings {
         classes: plan.data.classes.keys().cloned().collect(),
         batch: plan.eval.batch.unwrap_or(batch),
-        loss: plan.loss.name,
+        loss: plan.loss.clone(),
     }
 }
 
@@ -238,7 +238,7 @@ pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<En
     let ema = Ema::new(&params, plan.ema)?;
     let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;
     let settings = StepSettings {
-        loss: plan.loss.name,
+        loss: plan.loss.clone(),
         precision,
         may_ignore: plan.may_ignore(),
         norm_group: plan.norm.group.map(|n| n as usize),

@@ -7,7 +7,7 @@
 
 use fullbore_feed::{DeviceBatch, Normalize};
 use fullbore_governor::faults::FaultPoint;
-use fullbore_nn::losses::{LossName, StepTotals};
+use fullbore_nn::losses::{LossConfig, StepTotals};
 use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
 use fullbore_nn::{NormMode, Params};
@@ -38,10 +38,10 @@ pub struct Engine {
 }
 
 /// What stays the same in all steps of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StepSettings {
     /// What is minimised.
-    pub loss: LossName,
+    pub loss: LossConfig,
     /// Lower precision of convolutions, `None` for fp32.
     pub precision: Option<Kind>,
     /// Whether targets may hold ignored pixels.
@@ -135,7 +135,7 @@ impl Engine {
 
     /// Opens a step over a batch. `number` counts the run's steps, this one included.
     pub fn begin(&mut self, batch: DeviceBatch, number: u64) -> Result<OpenStep> {
-        let totals = StepTotals::of(batch.masks(), self.settings.may_ignore)?;
+        let totals = StepTotals::of(batch.masks(), self.settings.may_ignore, &self.settings.loss)?;
         let loss = Tensor::zeros(&[], Kind::Float, self.params.device())?;
         let samples = batch.len();
         let group = self.settings.norm_group.unwrap_or(samples);

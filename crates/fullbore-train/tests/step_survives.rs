@@ -43,8 +43,12 @@ fn engine(kind: NormKind, activation: Activation) -> Engine {
     };
     let optimizer = Optimizer::new(&params, &config, false).unwrap();
     let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
-    let settings =
-        StepSettings { loss: LossName::BceDice, precision: None, may_ignore: true, norm_group: Some(2) };
+    let settings = StepSettings {
+        loss: LossName::BceDice.into(),
+        precision: None,
+        may_ignore: true,
+        norm_group: Some(2),
+    };
     Engine::new(model, params, optimizer, None, normalize, settings).unwrap()
 }
 
