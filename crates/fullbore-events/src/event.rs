@@ -93,6 +93,31 @@ pub enum Event {
         #[serde(with = "number")]
         seconds: f64,
     },
+    /// Landmarks were scored on the validation set. Null where there is nothing to take a mean of.
+    LandmarksEvaluated {
+        /// The epoch it belongs to.
+        epoch: u64,
+        /// Steps done so far.
+        step: u64,
+        /// Validation loss.
+        #[serde(with = "number")]
+        loss: f64,
+        /// Normalised mean error, a fraction.
+        nme: Option<f64>,
+        /// Mean radial error in pixels of the images.
+        mre_px: Option<f64>,
+        /// Mean radial error in millimetres.
+        mre_mm: Option<f64>,
+        /// Shares of landmarks found within each of the radii.
+        sdr: Vec<Option<f64>>,
+        /// Area under the cumulative curve of the normalised mean error.
+        auc: Option<f64>,
+        /// Share of images above the failure threshold.
+        failure_rate: Option<f64>,
+        /// Duration of the evaluation.
+        #[serde(with = "number")]
+        seconds: f64,
+    },
     /// A checkpoint is safely on disk.
     CheckpointSaved {
         /// Which one.
@@ -167,6 +192,21 @@ pub enum Event {
         reason: String,
         /// What it does, a line for each operation.
         operations: Vec<String>,
+    },
+    /// How batches come to the device.
+    Feeding {
+        /// Which device prepares and which trains, in words.
+        mode: String,
+        /// Batches that wait ready at most; 0 brings each when it is needed.
+        buffer: u64,
+    },
+    /// The buffer was filled before the first step.
+    BufferWarm {
+        /// Batches that wait.
+        batches: u64,
+        /// How long it took.
+        #[serde(with = "number")]
+        seconds: f64,
     },
     /// The number of decoding threads was adjusted to what was measured.
     WorkersChanged {
@@ -376,6 +416,20 @@ mod tests {
                 recall_per_class: scores,
                 seconds: 1.0,
             },
+            Event::LandmarksEvaluated {
+                epoch: 2,
+                step: 9,
+                loss: 0.5,
+                nme: Some(0.05),
+                mre_px: Some(2.0),
+                mre_mm: None,
+                sdr: vec![Some(0.5), None],
+                auc: Some(0.5),
+                failure_rate: None,
+                seconds: 1.0,
+            },
+            Event::Feeding { mode: "CPU mode".into(), buffer: 4 },
+            Event::BufferWarm { batches: 4, seconds: 0.5 },
             Event::CheckpointSaved { kind: CheckpointKind::Best, path: "x".into(), step: 9 },
             Event::MicroBatchChanged { step: 3, from: 8, to: 4, reason: "out of memory".into() },
             Event::OutOfMemory { step: 3, at: OutOfMemoryAt::Backward, micro_batch: 8, message: "m".into() },

@@ -3,13 +3,13 @@
 mod fixture;
 
 use fixture::{Fixture, TOLERANCE, assert_close, distance, drawn_from, test_device};
-use fullbore_nn::losses::{LossName, StepTotals};
+use fullbore_nn::losses::{HeatmapTargets, LossConfig, LossName, StepTotals};
 use fullbore_nn::metrics::Confusion;
 use fullbore_nn::models::{Model, ModelConfig, ModelName, Up};
 use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use fullbore_nn::params::Entry;
 use fullbore_nn::{NormConfig, NormKind, NormMode, Params, weights};
-use fullbore_torch::{Kind, NoGrad};
+use fullbore_torch::{Kind, NoGrad, Tensor};
 
 /// The network of the manifest with freshly drawn weights.
 fn network(fixture: &Fixture) -> (Params, Box<dyn Model>) {
@@ -57,8 +57,9 @@ fn unet_equals_pytorch(name: &str) {
     train_mode(&params, x.size()[0]);
     let logits = net.forward(&x.channels_last().unwrap()).unwrap();
     assert_close("logits", &logits, &fixture.tensor("logits"));
-    let totals = StepTotals::of(&target, true).unwrap();
-    let loss = LossName::Ce.share(&logits, &target, &totals).unwrap();
+    let ce = LossConfig::from(LossName::Ce);
+    let totals = StepTotals::of(&target, true, &ce).unwrap();
+    let loss = ce.share(&logits, &target, &totals).unwrap();
     assert_close("loss", &loss, &fixture.tensor("loss"));
     loss.backward().unwrap();
     for (key, parameter) in params.parameters() {
@@ -118,8 +119,9 @@ fn ten_adamw_steps_with_clipping() {
         let x = x.mul_scalar(1.0 / 255.0).unwrap().channels_last().unwrap();
         let target = fixture.tensor(&format!("target.{i}")).reshape(&[-1, 32, 32]).unwrap();
         train_mode(&params, x.size()[0]);
-        let totals = StepTotals::of(&target, false).unwrap();
-        let loss = LossName::Bce.share(&net.forward(&x).unwrap(), &target, &totals).unwrap();
+        let bce = LossConfig::from(LossName::Bce);
+        let totals = StepTotals::of(&target, false, &bce).unwrap();
+        let loss = bce.share(&net.forward(&x).unwrap(), &target, &totals).unwrap();
         loss.backward().unwrap();
         let norm = optimizer.step(1e-3, &loss.detach().unwrap()).unwrap().item().unwrap();
         optimizer.drop_grads().unwrap();
@@ -142,36 +144,84 @@ fn ten_adamw_steps_with_clipping() {
     assert!(d <= TOLERANCE, "state after ten steps: relative distance {d:.1e}");
 }
 
-#[test]
-fn losses_and_their_gradients() {
-    let fixture = Fixture::load("losses");
-    let cases = [
-        (LossName::Bce, "binary", "bce"),
-        (LossName::BceDice, "binary", "bce_dice"),
-        (LossName::Ce, "multi", "ce"),
-        (LossName::CeDice, "multi", "ce_dice"),
-    ];
-    for (loss, logits, name) in cases {
-        for case in [logits.to_string(), format!("{logits}_all_ignored")] {
-            let logits = fixture.tensor(&format!("{logits}.logits")).set_requires_grad(true).unwrap();
-            let target = fixture.tensor(&format!("{case}.target"));
-            let totals = StepTotals::of(&target, true).unwrap();
-            let value = loss.share(&logits, &target, &totals).unwrap();
-            assert_close(&format!("{case} {name}"), &value, &fixture.tensor(&format!("{case}.{name}.value")));
-            value.backward().unwrap();
-            let grad = logits.grad().unwrap().unwrap();
-            let expected = fixture.tensor(&format!("{case}.{name}.grad"));
-            assert_close(&format!("{case} {name} gradient"), &grad, &expected);
+/// Value and gradient against `CASE.value` and `CASE.grad` of a fixture; the value comes back.
+fn assert_loss(fixture: &Fixture, case: &str, input: &Tensor, loss: impl Fn(&Tensor) -> Tensor) -> f64 {
+    let input = input.detach().unwrap().set_requires_grad(true).unwrap();
+    let value = loss(&input);
+    assert_close(case, &value, &fixture.tensor(&format!("{case}.value")));
+    value.backward().unwrap();
+    let grad = input.grad().unwrap().unwrap();
+    assert_close(&format!("{case} gradient"), &grad, &fixture.tensor(&format!("{case}.grad")));
+    value.item().unwrap()
+}
 
-            // Split into two micro-batches, the shares add up to the same.
-            let (a, b) = (1, logits.size()[0] - 1);
-            let part = |start, n| {
-                let (l, t) = (logits.narrow(0, start, n).unwrap(), target.narrow(0, start, n).unwrap());
-                loss.share(&l.detach().unwrap(), &t, &totals).unwrap()
-            };
-            let sum = part(0, a).add(&part(a, b)).unwrap();
-            assert!((sum.item().unwrap() - value.item().unwrap()).abs() < 1e-5, "{case} {name} split");
+#[test]
+fn losses_of_masks_and_their_gradients() {
+    let fixture = Fixture::load("losses");
+    let of = LossConfig::from;
+    let weights = |weights: &[f64]| Some(weights.to_vec());
+    let (binary, multi) = (weights(&[0.5, 3.0]), weights(&[0.5, 3.0, 1.5]));
+    let cases = [
+        ("bce", "binary", of(LossName::Bce)),
+        ("bce_dice", "binary", of(LossName::BceDice)),
+        ("bce_weighted", "binary", LossConfig { class_weights: binary, ..of(LossName::Bce) }),
+        ("bce_pos_weight", "binary", LossConfig { pos_weight: Some(4.0), ..of(LossName::Bce) }),
+        ("dice", "binary", of(LossName::Dice)),
+        ("focal", "binary", of(LossName::Focal)),
+        ("tversky", "binary", of(LossName::Tversky)),
+        ("focal_tversky", "binary", of(LossName::FocalTversky)),
+        ("ce", "multi", of(LossName::Ce)),
+        ("ce_dice", "multi", of(LossName::CeDice)),
+        ("ce_weighted", "multi", LossConfig { class_weights: multi.clone(), ..of(LossName::Ce) }),
+        ("dice", "multi", of(LossName::Dice)),
+        ("dice_smooth", "multi", LossConfig { smooth: Some(10.0), ..of(LossName::Dice) }),
+        ("focal", "multi", of(LossName::Focal)),
+        (
+            "focal_weighted",
+            "multi",
+            LossConfig { gamma: Some(1.5), class_weights: multi, ..of(LossName::Focal) },
+        ),
+        ("tversky", "multi", of(LossName::Tversky)),
+        ("focal_tversky", "multi", of(LossName::FocalTversky)),
+    ];
+    for (name, kind, loss) in cases {
+        for case in [kind.to_string(), format!("{kind}_all_ignored")] {
+            let logits = fixture.tensor(&format!("{kind}.logits"));
+            let target = fixture.tensor(&format!("{case}.target"));
+            let totals = StepTotals::of(&target, true, &loss).unwrap();
+            let value = assert_loss(&fixture, &format!("{case}.{name}"), &logits, |logits| {
+                loss.share(logits, &target, &totals).unwrap()
+            });
+            if case != kind {
+                assert_eq!(value, 0.0, "{case} {name}");
+            }
         }
+    }
+}
+
+#[test]
+fn losses_of_heat_maps_and_their_gradients() {
+    let fixture = Fixture::load("heatmap_losses");
+    let targets = HeatmapTargets {
+        maps: fixture.tensor("targets"),
+        points: fixture.tensor("points"),
+        weights: fixture.tensor("weights"),
+    };
+    let total = HeatmapTargets::total(&targets.weights).unwrap();
+    let coord = |name| LossConfig { coord_weight: Some(20.0), ..LossConfig::from(name) };
+    let cases = [
+        ("mse", LossName::Mse.into()),
+        ("mse_coord", coord(LossName::Mse)),
+        ("mse_weighted", LossName::MseWeighted.into()),
+        ("adaptive_wing", LossName::AdaptiveWing.into()),
+        ("wing", LossName::Wing.into()),
+        ("softmax_ce", LossName::SoftmaxCe.into()),
+        ("softmax_ce_coord", coord(LossName::SoftmaxCe)),
+    ];
+    for (name, loss) in cases {
+        let loss = loss.heatmap().unwrap();
+        let maps = fixture.tensor("maps");
+        assert_loss(&fixture, name, &maps, |maps| loss.share(maps, &targets, &total).unwrap());
     }
 }
 

@@ -80,6 +80,12 @@ impl Tensor {
         wrap("max_pool2d", self.0.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false))
     }
 
+    /// Max pooling over `kernel` x `kernel` windows.
+    pub fn max_pool2d(&self, kernel: i64, stride: i64, padding: i64) -> Result<Self> {
+        let pair = |n| [n, n];
+        wrap("max_pool2d", self.0.f_max_pool2d(pair(kernel), pair(stride), pair(padding), [1, 1], false))
+    }
+
     /// Bilinear resize to (height, width).
     pub fn upsample_bilinear(&self, height: i64, width: i64, align_corners: bool) -> Result<Self> {
         wrap("upsample_bilinear2d", self.0.f_upsample_bilinear2d([height, width], align_corners, None, None))
@@ -124,31 +130,48 @@ impl Tensor {
         wrap("softmax", self.0.f_softmax(dim, Kind::Float))
     }
 
-    /// Sum over all elements of the binary cross entropy of logits; `weight` multiplies each element's loss.
-    pub fn bce_with_logits_sum(&self, target: &Tensor, weight: Option<&Tensor>) -> Result<Self> {
+    /// Logarithm of the softmax over a dimension, in f32.
+    pub fn log_softmax(&self, dim: i64) -> Result<Self> {
+        wrap("log_softmax", self.0.f_log_softmax(dim, Kind::Float))
+    }
+
+    /// Binary cross entropy of logits, element by element. `weight` multiplies each element's loss, `pos_weight` (0-dim)
+    /// the part that pulls towards 1.
+    pub fn bce_with_logits(
+        &self,
+        target: &Tensor,
+        weight: Option<&Tensor>,
+        pos_weight: Option<&Tensor>,
+    ) -> Result<Self> {
         wrap(
             "binary_cross_entropy_with_logits",
             self.0.f_binary_cross_entropy_with_logits(
                 &target.0,
                 inner(weight),
-                None::<&tch::Tensor>,
-                tch::Reduction::Sum,
+                inner(pos_weight),
+                tch::Reduction::None,
             ),
         )
     }
 
-    /// Sum over pixels of the cross entropy. `self` [B, C, H, W] logits, `target` [B, H, W] i64; pixels whose target
-    /// is `ignore_index` count nothing.
+    /// Cross entropy of each pixel. `self` `[B, C, H, W]` logits, `target` `[B, H, W]` i64; pixels whose target is
+    /// `ignore_index` give 0.
+    pub fn cross_entropy(&self, target: &Tensor, ignore_index: i64) -> Result<Self> {
+        self.cross_entropy_reduced(target, ignore_index, tch::Reduction::None)
+    }
+
+    /// Sum over pixels of [`Tensor::cross_entropy`].
     pub fn cross_entropy_sum(&self, target: &Tensor, ignore_index: i64) -> Result<Self> {
-        wrap(
-            "cross_entropy",
-            self.0.f_cross_entropy_loss(
-                &target.0,
-                None::<&tch::Tensor>,
-                tch::Reduction::Sum,
-                ignore_index,
-                0.0,
-            ),
-        )
+        self.cross_entropy_reduced(target, ignore_index, tch::Reduction::Sum)
+    }
+
+    fn cross_entropy_reduced(
+        &self,
+        target: &Tensor,
+        ignore_index: i64,
+        reduction: tch::Reduction,
+    ) -> Result<Self> {
+        let weight = None::<&tch::Tensor>;
+        wrap("cross_entropy", self.0.f_cross_entropy_loss(&target.0, weight, reduction, ignore_index, 0.0))
     }
 }

@@ -80,9 +80,54 @@ impl Tensor {
         wrap("mul_", self.0.shallow_clone().f_mul_scalar_(value)).map(drop)
     }
 
+    /// Whole quotients, rounded down; for whole numbers.
+    pub fn floor_div(&self, divisor: i64) -> Result<Self> {
+        wrap("floor_divide", self.0.f_floor_divide_scalar(divisor))
+    }
+
+    /// What whole quotients leave, never negative for a positive divisor; for whole numbers.
+    pub fn remainder(&self, divisor: i64) -> Result<Self> {
+        wrap("remainder", self.0.f_remainder(divisor))
+    }
+
+    /// Matrix product over the last two dimensions; those before are broadcast.
+    pub fn matmul(&self, other: &Tensor) -> Result<Self> {
+        wrap("matmul", self.0.f_matmul(&other.0))
+    }
+
     /// 1 / x.
     pub fn reciprocal(&self) -> Result<Self> {
         wrap("reciprocal", self.0.f_reciprocal())
+    }
+
+    /// Absolute values. The gradient at 0 is 0.
+    pub fn abs(&self) -> Result<Self> {
+        wrap("abs", self.0.f_abs())
+    }
+
+    /// -1, 0 or 1.
+    pub fn sign(&self) -> Result<Self> {
+        wrap("sign", self.0.f_sign())
+    }
+
+    /// e^x.
+    pub fn exp(&self) -> Result<Self> {
+        wrap("exp", self.0.f_exp())
+    }
+
+    /// e^x - 1, exact for small x.
+    pub fn expm1(&self) -> Result<Self> {
+        wrap("expm1", self.0.f_expm1())
+    }
+
+    /// Natural logarithm.
+    pub fn log(&self) -> Result<Self> {
+        wrap("log", self.0.f_log())
+    }
+
+    /// ln(1 + x), exact for small x.
+    pub fn log1p(&self) -> Result<Self> {
+        wrap("log1p", self.0.f_log1p())
     }
 
     /// Absolute values, in place.
@@ -110,6 +155,11 @@ impl Tensor {
         wrap("pow", self.0.f_pow(&exponent.0))
     }
 
+    /// Elements to the power of a number.
+    pub fn pow_scalar(&self, exponent: f64) -> Result<Self> {
+        wrap("pow", self.0.f_pow_tensor_scalar(exponent))
+    }
+
     /// The smaller of two elements.
     pub fn minimum(&self, other: &Tensor) -> Result<Self> {
         wrap("minimum", self.0.f_minimum(&other.0))
@@ -128,6 +178,11 @@ impl Tensor {
     /// At least `min` in every element.
     pub fn clamp_min(&self, min: f64) -> Result<Self> {
         wrap("clamp_min", self.0.f_clamp_min(min))
+    }
+
+    /// At most `max` in every element.
+    pub fn clamp_max(&self, max: f64) -> Result<Self> {
+        wrap("clamp_max", self.0.f_clamp_max(max))
     }
 
     /// Between two numbers in every element, in place.
@@ -201,6 +256,11 @@ impl Tensor {
     /// Where elements exceed a number. bool.
     pub fn gt_scalar(&self, value: f64) -> Result<Self> {
         wrap("gt", self.0.f_gt(value))
+    }
+
+    /// Where elements are at least a number. bool.
+    pub fn ge_scalar(&self, value: f64) -> Result<Self> {
+        wrap("ge", self.0.f_ge(value))
     }
 
     /// Where elements differ. bool.
@@ -282,6 +342,16 @@ impl Tensor {
     /// `length` entries of a dimension from `start`, sharing storage.
     pub fn narrow(&self, dim: i64, start: i64, length: i64) -> Result<Self> {
         wrap("narrow", self.0.f_narrow(dim, start, length))
+    }
+
+    /// Every `step`-th entry of a dimension from the first, sharing storage.
+    pub fn every(&self, dim: i64, step: i64) -> Result<Self> {
+        wrap("slice", self.0.f_slice(dim, None, None, step))
+    }
+
+    /// A dimension in reverse order, as a copy.
+    pub fn flip(&self, dim: i64) -> Result<Self> {
+        wrap("flip", self.0.f_flip([dim]))
     }
 
     /// One entry of a dimension, which is dropped, sharing storage.

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,8 @@ use fullbore_augment::{AugmentDevice, Policy};
 use fullbore_data::{PixelKind, SampleStage};
 use fullbore_events::{Event, Reporter};
 use fullbore_feed::OnDevice;
-use fullbore_feed::augment::{CpuStage, DeviceTwin};
+use fullbore_feed::augment::CpuStage;
+use fullbore_nn::losses::Task;
 use fullbore_torch::{Device, Kind, Tensor, num_threads, synchronize};
 use fullbore_types::{SampleId, SampleKey, Size};
 
@@ -51,7 +51,7 @@ pub struct Augmentation {
     pub why: String,
     /// For the loader, on the CPU's side.
     pub stage: Option<Arc<dyn SampleStage>>,
-    /// For uploads, on the device's side.
+    /// For the feed, on the device's side.
     pub on_device: Option<OnDevice>,
     /// What it does, a line for each operation.
     pub operations: Vec<String>,
@@ -64,7 +64,8 @@ impl Augmentation {
     /// When a key of the policy cannot work, or the device fails.
     pub fn decide(plan: &Plan, device: Device, workers: usize) -> Result<Self, TrainError> {
         let canvas = Size::new(plan.data.size.width, plan.data.size.height);
-        let policy = Arc::new(plan.augment.resolve(canvas, canvas, None)?);
+        let landmarks = plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks).map(Vec::len);
+        let policy = Arc::new(plan.augment.resolve(canvas, canvas, landmarks)?);
         let operations = policy.describe();
         if operations.is_empty() {
             let (side, why) = (Side::Off, "the policy is empty".into());
@@ -83,15 +84,12 @@ impl Augmentation {
             let kind = if device == Device::Cpu { PixelKind::F32 } else { PixelKind::U8 };
             Arc::new(CpuStage::new(policy.clone(), mean, std, kind))
         };
-        let on_device = || -> Result<OnDevice, TrainError> {
-            let twin = Rc::new(DeviceTwin::new(&policy, mean, std, Kind::Float, device)?);
-            Ok(OnDevice { policy: policy.clone(), twin, seed: plan.run.seed })
-        };
+        let on_device = || on_device(plan, &policy);
         Ok(Self {
             side,
             why,
             stage: (side == Side::Cpu).then(stage),
-            on_device: (side == Side::Device).then(on_device).transpose()?,
+            on_device: (side == Side::Device).then(on_device),
             operations,
         })
     }
@@ -128,6 +126,11 @@ fn measure(
     Ok((side, format!("measured: {cpu:.2} ms of {of} a sample on the CPU, {on_device:.2} on the device")))
 }
 
+fn on_device(plan: &Plan, policy: &Arc<Policy>) -> OnDevice {
+    let (mean, std) = (plan.data.mean.clone(), plan.data.std.clone());
+    OnDevice { policy: policy.clone(), seed: plan.run.seed, mean, std }
+}
+
 fn keys() -> impl Iterator<Item = SampleKey> {
     (0..MEASURED as u32).map(|i| SampleKey { seed: 0, epoch: u64::MAX, sample: SampleId(i) })
 }
@@ -154,7 +157,7 @@ fn time_cpu(plan: &Plan, policy: &Policy) -> Duration {
     .unwrap_or(Duration::MAX)
 }
 
-fn time_device(plan: &Plan, policy: &Policy, device: Device) -> Result<Duration, TrainError> {
+fn time_device(plan: &Plan, policy: &Arc<Policy>, device: Device) -> Result<Duration, TrainError> {
     let Size { width, height } = policy.canvas();
     let (n, h, w, c) = (MEASURED as i64, i64::from(height), i64::from(width), i64::from(plan.data.channels));
     let bytes = |sizes: &[i64]| {
@@ -162,7 +165,7 @@ fn time_device(plan: &Plan, policy: &Policy, device: Device) -> Result<Duration,
         Tensor::from_bytes(&bytes, sizes, Kind::Uint8)?.to_device(device)
     };
     let (images, masks) = (bytes(&[n, h, w, c])?, bytes(&[n, h, w])?);
-    let twin = DeviceTwin::new(policy, &plan.data.mean, &plan.data.std, Kind::Float, device)?;
+    let twin = on_device(plan, policy).twin(device)?;
     let params: Vec<_> = keys().map(|key| policy.draw(key)).collect();
     best(|| {
         twin.apply(&images, Some(&masks), None, &params)?;

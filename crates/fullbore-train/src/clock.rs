@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fullbore_data::{DataError, HostBatch, Loader};
+use fullbore_feed::{Fed, Feed, FeedError};
 use fullbore_torch::{Device, synchronize};
 
 /// Steps at the start that do not count towards samples/s: caches fill and kernels are chosen there.
@@ -29,9 +29,9 @@ impl Clock {
         Self { first_step, mark: Instant::now(), measured, since_log }
     }
 
-    pub(crate) fn wait_for(&mut self, loader: &mut Loader) -> Option<Result<HostBatch, DataError>> {
+    pub(crate) fn wait_for(&mut self, feed: &mut Feed) -> Option<Result<Fed, FeedError>> {
         let start = Instant::now();
-        let batch = loader.next();
+        let batch = feed.next();
         let waited = start.elapsed();
         self.measured.waited += waited;
         self.since_log.waited += waited;

@@ -3,7 +3,9 @@ use std::path::PathBuf;
 use fullbore_augment::AugmentError;
 use fullbore_checkpoint::CheckpointError;
 use fullbore_data::{ConfigError, DataError, SourceError};
+use fullbore_feed::FeedError;
 use fullbore_governor::SettingError;
+use fullbore_governor::placement::PlacementError;
 use fullbore_nn::optim::OptimizerError;
 use fullbore_nn::weights::MismatchError;
 
@@ -24,6 +26,14 @@ pub enum TrainError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Memory(#[from] SettingError),
+    /// A setting of the placement, or a device that is not there.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Placement(#[from] PlacementError),
+    /// The way of batches to the device.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Feed(#[from] FeedError),
     /// A setting that clashes with another part.
     #[error(transparent)]
     #[diagnostic(transparent)]

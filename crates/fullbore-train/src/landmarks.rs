@@ -33,6 +33,8 @@ pub struct LandmarksConfig {
     pub failure: f64,
     /// Average with the mirrored image when scoring and predicting; `augment.flip_pairs` says what changes places.
     pub flip_test: bool,
+    /// Further sizes of the image to average with then, as factors of its sides.
+    pub test_scales: Vec<f64>,
 }
 
 /// A landmark by its name, or by its number in the data set's order, from 0.
@@ -79,6 +81,7 @@ impl Default for LandmarksConfig {
             radii: vec![2.0, 2.5, 3.0, 4.0],
             failure: 0.1,
             flip_test: false,
+            test_scales: Vec::new(),
         }
     }
 }
@@ -92,11 +95,11 @@ pub struct Chosen {
     pub names: Vec<String>,
     /// What each counts.
     pub weights: Vec<f32>,
-    /// What errors are divided by; its numbers count in the data set's order.
+    /// What errors are divided by; its numbers are those of maps.
     pub normalizer: Normalizer,
     /// Maps that change places when an image is mirrored, by their own numbers; `None` when nobody said, or a partner is
     /// not trained.
-    pub flip_pairs: Option<Vec<[usize; 2]>>,
+    pub flip_pairs: Option<Vec<(usize, usize)>>,
 }
 
 impl LandmarksConfig {
@@ -134,19 +137,22 @@ impl LandmarksConfig {
             let landmark = name.parse().map_or_else(|_| Landmark::Name(name.clone()), Landmark::Number);
             weights[number("landmarks.weights", &landmark, names)?] = weight;
         }
+        let place = |number| numbers.iter().position(|&n| n == number);
+        let group = |group: &[Landmark]| {
+            const KEY: &str = "landmarks.normalizer";
+            let found = self::numbers(KEY, group, names)?;
+            let trained = |&n: &usize| place(n).ok_or_else(|| refuse(KEY, &names[n], "landmarks that are trained"));
+            found.iter().map(trained).collect::<Result<Vec<_>, _>>()
+        };
         let normalizer = match &self.normalizer {
-            NormalizerConfig::Of(NormalizedBy::Box) => Normalizer::Box,
+            NormalizerConfig::Of(NormalizedBy::Box) => Normalizer::BoxSide,
             NormalizerConfig::Of(NormalizedBy::Image) => Normalizer::ImageDiagonal,
             NormalizerConfig::Of(NormalizedBy::Pixel) => Normalizer::Pixels,
-            NormalizerConfig::Groups([a, b]) => {
-                let key = "landmarks.normalizer";
-                Normalizer::Distance(numbers(key, a, names)?, numbers(key, b, names)?)
-            }
+            NormalizerConfig::Groups([a, b]) => Normalizer::InterPupil(group(a)?, group(b)?),
         };
-        let place = |number| numbers.iter().position(|&n| n == number);
-        let pairs = |pairs: &Vec<[usize; 2]>| -> Option<Vec<[usize; 2]>> {
+        let pairs = |pairs: &Vec<[usize; 2]>| -> Option<Vec<(usize, usize)>> {
             let trained = pairs.iter().filter(|pair| pair.iter().any(|&n| place(n).is_some()));
-            trained.map(|&[a, b]| Some([place(a)?, place(b)?])).collect()
+            trained.map(|&[a, b]| Some((place(a)?, place(b)?))).collect()
         };
         let flip_pairs = augment.flip_pairs.as_ref().and_then(pairs);
         if self.flip_test && flip_pairs.is_none() {
@@ -173,6 +179,9 @@ impl LandmarksConfig {
         }
         if let Some(radius) = self.radii.iter().find(|r| !(r.is_finite() && **r > 0.0)) {
             return Err(refuse("landmarks.radii", radius, "finite numbers above 0"));
+        }
+        if let Some(scale) = self.test_scales.iter().find(|s| !(0.25..=4.0).contains(*s)) {
+            return Err(refuse("landmarks.test_scales", scale, "factors from 0.25 to 4"));
         }
         if !(self.failure.is_finite() && self.failure > 0.0) {
             return Err(refuse("landmarks.failure", self.failure, "a finite number above 0"));
@@ -242,8 +251,8 @@ mod tests {
             config.chosen = Some(by_name(chosen));
             config.choose(&augment).unwrap().flip_pairs
         };
-        assert_eq!(pairs(&["c", "b"]), Some(vec![[1, 0]]));
-        assert_eq!(pairs(&["d", "b", "a", "c"]), Some(vec![[2, 0], [1, 3]]));
+        assert_eq!(pairs(&["c", "b"]), Some(vec![(1, 0)]));
+        assert_eq!(pairs(&["d", "b", "a", "c"]), Some(vec![(2, 0), (1, 3)]));
         assert_eq!(pairs(&["a", "b", "c"]), None, "d is the partner of a");
     }
 

@@ -4,7 +4,7 @@
 //! - [`run`]: the story of a run, in order. [`step`]: one optimizer step that survives running out of memory.
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
-//! - [`metric`]: what decides which evaluation is better.
+//! - [`metric`]: what decides which evaluation is better. [`landmarks`]: which points are trained, and how they are judged.
 
 pub mod augmentation;
 mod best;
@@ -15,6 +15,8 @@ pub mod early_stop;
 pub mod ema;
 mod error;
 pub mod evaluate;
+mod feeding;
+pub mod landmarks;
 mod log_window;
 pub mod memory;
 pub mod metric;

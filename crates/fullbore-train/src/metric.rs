@@ -1,27 +1,52 @@
 //! The metrics that decide: which evaluation is the best, when the learning rate falls, when to stop.
 
 use fullbore_data::DataConfig;
+use fullbore_nn::losses::Task;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{PlanError, refuse};
 
-/// Whether `value` of `metric` beats `other` by more than `by`. `loss` is better when it is lower, scores when they
-/// are higher; a number that is none beats nothing.
+/// Whether `value` of `metric` beats `other` by more than `by`. Losses and errors are better when they are lower, scores
+/// when they are higher; a number that is none beats nothing.
 pub(crate) fn is_better(metric: &str, value: f64, other: f64, by: f64) -> bool {
-    if metric == "loss" { value < other - by } else { value > other + by }
+    match metric {
+        "loss" | "nme" | "mre" | "failure_rate" => value < other - by,
+        _ => value > other + by,
+    }
+}
+
+/// The metric that decides where none is named.
+pub(crate) fn usual(task: Task) -> &'static str {
+    match task {
+        Task::Masks => "dice",
+        Task::Landmarks => "nme",
+    }
 }
 
 /// Refuses a metric that evaluations do not have; `key` is where it was named.
-pub(crate) fn check(key: &'static str, metric: &str, data: &DataConfig) -> Result<(), PlanError> {
-    let known = match metric.strip_prefix("dice_per_class.") {
-        Some(class) => data.classes.contains_key(class),
-        None => matches!(metric, "dice" | "loss"),
+pub(crate) fn check(
+    key: &'static str,
+    metric: &str,
+    task: Task,
+    data: &DataConfig,
+) -> Result<(), PlanError> {
+    let known = match (task, metric.strip_prefix("dice_per_class.")) {
+        (_, None) if metric == "loss" => true,
+        (Task::Masks, Some(class)) => data.classes.contains_key(class),
+        (Task::Masks, None) => metric == "dice",
+        (Task::Landmarks, _) => matches!(metric, "nme" | "mre" | "auc" | "failure_rate"),
     };
     if known {
         return Ok(());
     }
-    let names: Vec<_> = data.classes.keys().map(|name| format!("dice_per_class.{name}")).collect();
-    Err(refuse(key, metric, format!("dice, loss, or one of {}", names.join(", "))))
+    let allowed = match task {
+        Task::Landmarks => "nme, mre, auc, failure_rate or loss".into(),
+        Task::Masks => {
+            let names: Vec<_> = data.classes.keys().map(|name| format!("dice_per_class.{name}")).collect();
+            format!("dice, loss, or one of {}", names.join(", "))
+        }
+    };
+    Err(refuse(key, metric, allowed))
 }
 
 /// The best value so far, and how long ago it was.
@@ -52,6 +77,8 @@ mod tests {
     fn a_loss_is_better_when_lower_and_a_score_when_higher() {
         for (metric, value, other, by, better) in [
             ("loss", 0.4, 0.5, 0.0, true),
+            ("nme", 0.4, 0.5, 0.0, true),
+            ("auc", 0.4, 0.5, 0.0, false),
             ("loss", 0.5, 0.5, 0.0, false),
             ("loss", 0.45, 0.5, 0.1, false),
             ("dice", 0.6, 0.5, 0.0, true),

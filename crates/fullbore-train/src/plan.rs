@@ -5,17 +5,21 @@ use std::path::PathBuf;
 
 use fullbore_augment::{AugmentConfig, Border};
 use fullbore_data::{DataConfig, Resize};
+use fullbore_governor::buffer::BufferConfig;
+use fullbore_governor::placement::PlacementConfig;
 use fullbore_governor::MemoryConfig;
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::layers::recompute::Activation;
-use fullbore_nn::losses::LossConfig;
+use fullbore_nn::losses::{LossConfig, Task};
 use fullbore_nn::models::ModelConfig;
 use fullbore_nn::optim::{OptimizerConfig, SettingError};
 use fullbore_nn::{NormConfig, NormKind};
+use fullbore_types::Classes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::early_stop::EarlyStopConfig;
 use crate::ema::EmaConfig;
+use crate::landmarks::{Chosen, LandmarksConfig};
 use crate::metric;
 use crate::schedule::ScheduleConfig;
 
@@ -44,6 +48,15 @@ pub struct Plan {
     pub schedule: ScheduleConfig,
     /// What is minimised.
     pub loss: LossConfig,
+    /// Which points are trained, where the loss is for landmarks.
+    #[serde(default)]
+    pub landmarks: LandmarksConfig,
+    /// Batches that wait ready on the device.
+    #[serde(default)]
+    pub buffer: BufferConfig,
+    /// Which device prepares batches, and which trains on them.
+    #[serde(default)]
+    pub placement: PlacementConfig,
     /// Arithmetic of forward and backward.
     pub precision: PrecisionChoice,
     /// When memory counts as short, and when there is room again.
@@ -124,8 +137,9 @@ pub struct CheckpointConfig {
     pub every_minutes: Option<f64>,
     /// How many of the best evaluations keep their checkpoints.
     pub keep_best: usize,
-    /// What makes `best`: the highest `dice` (mean over classes) or `dice_per_class.NAME`, or the lowest `loss`.
-    pub metric: String,
+    /// What makes `best`: the highest `dice` (mean over classes), `dice_per_class.NAME` or `auc`, or the lowest `loss`,
+    /// `nme`, `mre` or `failure_rate`. `None`: `dice` for masks, `nme` for landmarks.
+    pub metric: Option<String>,
 }
 
 /// A plan that cannot work, with the key to change.
@@ -187,17 +201,38 @@ impl Plan {
             || augments && self.augment.border == Border::Constant
     }
 
+    /// What the network learns: the loss says it.
+    pub fn task(&self) -> Task {
+        self.loss.name.task()
+    }
+
+    /// What decides which evaluation is the best.
+    pub fn metric(&self) -> &str {
+        self.checkpoint.metric.as_deref().unwrap_or(metric::usual(self.task()))
+    }
+
+    /// What mask values mean; `None` where points are trained.
+    pub fn classes(&self) -> Option<Classes> {
+        (self.task() == Task::Masks).then(|| self.data.classes())
+    }
+
+    /// The landmarks that are trained; `None` where masks are.
+    pub fn chosen(&self) -> Result<Option<Chosen>, PlanError> {
+        match self.task() {
+            Task::Masks => Ok(None),
+            Task::Landmarks => self.landmarks.choose(&self.augment).map(Some),
+        }
+    }
+
     /// Output channels of the network.
     pub fn channels_out(&self) -> Result<i64, PlanError> {
+        if let Some(chosen) = self.chosen()? {
+            return Ok(chosen.numbers.len() as i64);
+        }
         let classes = self.data.classes.len();
         self.loss.name.channels(classes).ok_or_else(|| {
-            // As it is written in settings.
-            let name = serde_json::to_value(self.loss.name).unwrap_or_default();
-            refuse(
-                "loss.name",
-                name.as_str().unwrap_or_default(),
-                format!("bce and bce_dice want two classes, data.classes has {classes}; use ce or ce_dice"),
-            )
+            let name = self.loss.name.key();
+            refuse("loss.name", name, format!("{name} cannot serve the {classes} classes of data.classes"))
         })
     }
 
@@ -264,7 +299,19 @@ impl Plan {
         {
             return Err(refuse("norm.group", 1, "at least 2 when the deepest feature map is a single pixel"));
         }
-        self.channels_out().map(drop)
+        if self.loss.name.task() != Task::Masks {
+            let allowed = "data.train has masks, and the loss is one on landmarks: use bce_dice, or ce_dice";
+            return Err(refuse("loss.name", self.loss.name.key(), allowed));
+        }
+        self.loss.check(self.data.classes.len())?;
+        match self.task() {
+            Task::Masks => self.channels_out().map(drop),
+            // How many there are is known once the data set is open.
+            Task::Landmarks if self.data.resize == Resize::Crop => {
+                Err(refuse("data.resize", "crop", "stretch or letterbox: landmarks want all of the image"))
+            }
+            Task::Landmarks => self.landmarks.check(),
+        }
     }
 
     fn check_numbers(&self) -> Result<(), PlanError> {
@@ -286,9 +333,10 @@ impl Plan {
     }
 
     fn check_metric(&self) -> Result<(), PlanError> {
-        metric::check("checkpoint.metric", &self.checkpoint.metric, &self.data)?;
+        let task = self.task();
+        metric::check("checkpoint.metric", self.metric(), task, &self.data)?;
         match &self.early_stop.metric {
-            Some(name) => metric::check("early_stop.metric", name, &self.data),
+            Some(name) => metric::check("early_stop.metric", name, task, &self.data),
             None => Ok(()),
         }
     }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fullbore_data::{FaultPolicy, Hooks, HostBatch, Loader, LoaderConfig};
+use fullbore_data::{FaultPolicy, Hooks, Loader, LoaderConfig};
 use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
-use fullbore_feed::DeviceBatch;
+use fullbore_feed::Fed;
 use fullbore_governor::{Attempt, Decision, Governor, Outcome};
 use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::{empty_device_cache, reset_device_peak};
@@ -16,7 +16,8 @@ use crate::best;
 use crate::caching::Caching;
 use crate::checkpoint::{self, Best, Progress};
 use crate::clock::Clock;
-use crate::evaluate::{EvalSettings, Scores, evaluate};
+use crate::evaluate::{EvalSettings, Scored, Scores, evaluate, mean_dice};
+use crate::feeding::{Feeding, warm_up};
 use crate::log_window::{LogReading, LogWindow};
 use crate::memory;
 use crate::notices;
@@ -113,7 +114,7 @@ impl<'a> Run<'a> {
             run_dir,
             reporter,
             started: Instant::now(),
-            eval: setup::eval_settings(plan),
+            eval: setup::eval_settings(plan)?,
             governor: memory::governor(plan, ground.progress.governor.clone()),
             budget: memory::budget(plan, ground.device)?,
             sample_bytes: memory::sample_bytes(plan),
@@ -154,8 +155,22 @@ impl<'a> Run<'a> {
         self.caching.announce(self.reporter);
         self.caching.keep_out_of_tensors();
         let config = LoaderConfig { cache: self.caching.cache.clone(), ..config };
+        let mut feeding = Feeding::plan(self.plan, self.ground.placement, &config)?;
+        let config = feeding.loader(config)?;
         self.slab_bytes = config.ring_bytes().unwrap_or(0) as u64;
-        let mut loader = Loader::start(self.ground.data.train.clone(), config, from)?;
+        let loader = Loader::start(self.ground.data.train.clone(), config, from)?;
+        let mut feed = feeding.start(loader, &self.ground.augment)?;
+        let start_delay = self.plan.placement.start_delay();
+        self.reporter.emit(Event::Feeding {
+            mode: feeding.announce(start_delay),
+            buffer: feeding.buffer.size as u64,
+        });
+        let warmed = warm_up(&feed, start_delay, stop);
+        if let Some(level) = feed.level() {
+            let (batches, seconds) = (level.waiting as u64, warmed.as_secs_f64());
+            self.reporter.emit(Event::BufferWarm { batches, seconds });
+        }
+        self.clock.restart();
         // It was stopped between the last step of an epoch and its evaluation.
         if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
             self.end_epoch()?;
@@ -163,13 +178,13 @@ impl<'a> Run<'a> {
         }
         let mut status = RunStatus::Completed;
         while self.ground.progress.step < self.steps_total && self.stopped_early().is_none() {
-            let Some(batch) = self.clock.wait_for(&mut loader) else { break };
-            let batch = batch?;
-            self.ground.progress.bad_samples = loader.bad_samples();
-            if batch.position().batch == 0 {
-                self.reporter.emit(Event::EpochStarted { epoch: batch.position().epoch });
+            let Some(fed) = self.clock.wait_for(&mut feed) else { break };
+            let fed = fed?;
+            let position = fed.batch.position();
+            if position.batch == 0 {
+                self.reporter.emit(Event::EpochStarted { epoch: position.epoch });
             }
-            self.step(batch)?;
+            self.step(fed)?;
             let stopping = stop.load(Ordering::Relaxed);
             let save = stopping || self.is_save_due();
             // Before a save it must be known whether the weights are worth it.
@@ -194,7 +209,7 @@ impl<'a> Run<'a> {
                 self.clock.restart();
             }
         }
-        drop(loader);
+        drop(feed);
         if self.log.is_finite() {
             self.save_last()?;
         }
@@ -233,13 +248,12 @@ impl<'a> Run<'a> {
     }
 
     /// One optimizer step, whatever micro-batch it takes.
-    fn step(&mut self, batch: HostBatch) -> Result<(), TrainError> {
+    fn step(&mut self, Fed { batch, next, bad_samples }: Fed) -> Result<(), TrainError> {
         let lr = self.lr();
-        let next = batch.next_position();
         let samples = batch.len();
         let number = self.ground.progress.step + 1;
         reset_device_peak(self.ground.device)?;
-        let mut open = self.ground.engine.begin(self.upload(batch)?, number)?;
+        let mut open = self.ground.engine.begin(batch, number)?;
         loop {
             let micro = self.micro();
             let StepOutcome::OutOfMemory { at, message } = self.ground.engine.advance(&mut open, micro)?
@@ -252,16 +266,13 @@ impl<'a> Run<'a> {
         self.log.add(done, samples)?;
         self.ground.progress.step = number;
         self.ground.progress.position = next;
+        self.ground.progress.bad_samples = bad_samples;
         self.observe(Outcome::Done, self.micro().min(samples)).map(|_| ())
     }
 
     /// Samples per forward pass.
     fn micro(&self) -> usize {
         self.governor.micro(self.sample_bytes)
-    }
-
-    fn upload(&self, batch: HostBatch) -> Result<DeviceBatch, TrainError> {
-        Ok(DeviceBatch::upload(batch, self.ground.device, self.ground.augment.on_device.as_ref())?)
     }
 
     /// Reports that memory ran out, frees what can be freed, and lets the governor decide how to go on.
@@ -399,7 +410,7 @@ impl<'a> Run<'a> {
             None => score()?,
         };
         self.reporter.emit(evaluated(&scores, epoch, step));
-        let (progress, metric) = (&mut self.ground.progress, &self.plan.checkpoint.metric);
+        let (progress, metric) = (&mut self.ground.progress, self.plan.metric());
         let value_of = |metric: &str| scores.metric(metric).unwrap_or(f64::NAN);
         let value = value_of(metric);
         self.plan.schedule.see(&mut progress.plateau, metric, value);
@@ -472,7 +483,7 @@ impl<'a> Run<'a> {
             samples_per_s: summary.samples_per_s,
             data_wait: summary.data_wait,
             best: summary.best.as_ref().map(|best| BestScore {
-                metric: self.plan.checkpoint.metric.clone(),
+                metric: self.plan.metric().into(),
                 value: best.value,
                 epoch: best.epoch,
                 step: best.step,
@@ -493,20 +504,37 @@ impl<'a> Run<'a> {
 }
 
 /// The event that tells of an evaluation.
-pub fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
-    let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> f64| {
-        scores.per_class.iter().map(|(name, s)| (name.clone(), value(s))).collect()
-    };
-    Event::Evaluated {
-        epoch,
-        step,
-        loss: scores.loss,
-        dice: scores.mean_dice(),
-        dice_per_class: per_class(|s| s.dice),
-        iou_per_class: per_class(|s| s.iou),
-        precision_per_class: per_class(|s| s.precision.unwrap_or(f64::NAN)),
-        recall_per_class: per_class(|s| s.recall.unwrap_or(f64::NAN)),
-        seconds: scores.seconds,
+fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
+    let (loss, seconds) = (scores.loss, scores.seconds);
+    match &scores.of {
+        Scored::Masks(classes) => {
+            let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> f64| {
+                classes.iter().map(|(name, s)| (name.clone(), value(s))).collect()
+            };
+            Event::Evaluated {
+                epoch,
+                step,
+                loss,
+                dice: mean_dice(classes),
+                dice_per_class: per_class(|s| s.dice),
+                iou_per_class: per_class(|s| s.iou),
+                precision_per_class: per_class(|s| s.precision.unwrap_or(f64::NAN)),
+                recall_per_class: per_class(|s| s.recall.unwrap_or(f64::NAN)),
+                seconds,
+            }
+        }
+        Scored::Landmarks(landmarks) => Event::LandmarksEvaluated {
+            epoch,
+            step,
+            loss,
+            nme: landmarks.nme,
+            mre_px: landmarks.all.mre_px,
+            mre_mm: landmarks.all.mre_mm,
+            sdr: landmarks.all.sdr.clone(),
+            auc: landmarks.auc,
+            failure_rate: landmarks.failure_rate,
+            seconds,
+        },
     }
 }
 

@@ -7,7 +7,10 @@ use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
     Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
-use fullbore_feed::{Finish, Normalize};
+use fullbore_feed::{Finish, Landmarks, Normalize};
+use fullbore_governor::placement::Placement;
+use fullbore_nn::decode::TestTime;
+use fullbore_nn::losses::Task;
 use fullbore_nn::Params;
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::optim::Optimizer;
@@ -18,7 +21,8 @@ use crate::TrainError;
 use crate::augmentation::Augmentation;
 use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
-use crate::evaluate::EvalSettings;
+use crate::evaluate::{EvalOf, EvalSettings, LandmarkEval};
+use crate::feeding;
 use crate::plan::Plan;
 use crate::step::{Engine, StepSettings};
 
@@ -26,6 +30,8 @@ use crate::step::{Engine, StepSettings};
 pub struct Prepared {
     /// Where the model lives.
     pub device: Device,
+    /// Who prepares batches for it.
+    pub placement: Placement,
     /// The type that convolutions run in, `None` for fp32.
     pub precision: Option<Kind>,
     /// Decoding threads.
@@ -42,16 +48,18 @@ pub struct Prepared {
 }
 
 /// Checks a plan against the machine and the files, and builds what a run needs: with fresh weights, or with the
-/// state of `resume`.
-pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
+/// state of `resume`. What only the files know, the names of landmarks, is written into the plan.
+pub fn prepare(plan: &mut Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
     plan.data.check()?;
     plan.check()?;
     plan.memory.check()?;
-    let device = plan.device.resolve()?;
+    plan.buffer.check()?;
+    let placement = feeding::place(plan)?;
+    let device = feeding::device(placement.model());
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
-    let engine = engine(plan, device, precision)?;
+    let mut engine = engine(plan, device, precision)?;
     let progress = match resume {
         None => Progress::default(),
         Some(saved) => {
@@ -61,8 +69,12 @@ pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainErr
     };
     let workers = workers(plan, device);
     let augment = Augmentation::decide(plan, device, workers)?;
+    if let Some(on_device) = &augment.on_device {
+        engine.finish.twin = Some(on_device.twin(device)?);
+    }
     Ok(Prepared {
         device,
+        placement,
         precision,
         workers,
         data,
@@ -108,10 +120,13 @@ pub struct DataSets {
 }
 
 impl DataSets {
-    /// Indexes the files; reads none of them.
-    pub fn open(plan: &Plan) -> Result<Self, TrainError> {
+    /// Indexes the files; reads none of them. The names of landmarks are written into the plan.
+    pub fn open(plan: &mut Plan) -> Result<Self, TrainError> {
+        let all = open(plan, train_path(plan)?)?;
+        if plan.task() == Task::Landmarks {
+            plan.landmarks.meet(&*all)?;
+        }
         let path = train_path(plan)?;
-        let all = open(plan, path)?;
         let (train, val): (Arc<dyn Source>, Arc<dyn Source>) = match &plan.data.val {
             Some(path) => (all, open(plan, path)?),
             None => {
@@ -131,14 +146,14 @@ impl DataSets {
     }
 }
 
-/// All samples of `data.train`, with masks.
+/// All samples of `data.train`.
 pub fn open_training(plan: &Plan) -> Result<Arc<dyn Source>, TrainError> {
     open(plan, train_path(plan)?)
 }
 
-/// Opens a data set with masks.
+/// Opens a data set with the targets that the loss wants.
 fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
-    Ok(source::open(path, plan.data.format, Some(&plan.data.classes()))?)
+    Ok(source::open(path, plan.data.format, plan.classes().as_ref())?)
 }
 
 fn train_path(plan: &Plan) -> Result<&Path, TrainError> {
@@ -175,7 +190,7 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
             .map_or(usize::MAX, |bytes| bytes.try_into().unwrap_or(usize::MAX)),
         limits: plan.data.decode_limits(),
         faults: FaultPolicy { max_bad: 0, ..plan.data.fault_policy() },
-        ..LoaderConfig::new(plan.batch.size, canvas(plan), Some(plan.data.classes()))
+        ..LoaderConfig::new(plan.batch.size, canvas(plan), plan.classes())
     }
 }
 
@@ -201,7 +216,7 @@ pub fn eval_loader(
         resize: plan.data.resize,
         pad_multiple: plan.model.side_multiple(),
         channels: plan.data.channels,
-        classes: Some(plan.data.classes()),
+        classes: plan.classes(),
         keep_native,
         workers,
         prefetch: plan.eval.batch.unwrap_or(plan.batch.size),
@@ -217,14 +232,32 @@ fn canvas(plan: &Plan) -> Size {
 }
 
 /// What evaluations of a plan need.
-pub fn eval_settings(plan: &Plan) -> EvalSettings {
+///
+/// # Errors
+/// When landmarks are named that are not there.
+pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
     // Native pixels come in any size: one image at a time keeps memory predictable.
     let batch = if plan.data.resize == Resize::Crop { 1 } else { plan.batch.size };
-    EvalSettings {
-        classes: plan.data.classes.keys().cloned().collect(),
+    let of = match plan.chosen()? {
+        None => EvalOf::Masks(plan.data.classes.keys().cloned().collect()),
+        Some(chosen) => EvalOf::Landmarks(LandmarkEval {
+            decode: plan.landmarks.decode,
+            sigma_px: plan.landmarks.sigma.into(),
+            test_time: TestTime {
+                flip_pairs: chosen.flip_pairs.clone().filter(|_| plan.landmarks.flip_test),
+                scales: plan.landmarks.test_scales.clone(),
+                side_multiple: plan.model.side_multiple(),
+            },
+            radii: plan.landmarks.radii.clone(),
+            failure: plan.landmarks.failure,
+            chosen,
+        }),
+    };
+    Ok(EvalSettings {
+        of,
         batch: plan.eval.batch.unwrap_or(batch),
-        loss: plan.loss.name,
-    }
+        loss: plan.loss.clone(),
+    })
 }
 
 /// Builds the network with fresh weights, its optimizer, and all memory that steps need for good.
@@ -236,13 +269,29 @@ pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<En
     params.set_recompute(plan.activation == Activation::Recompute);
     let optimizer = Optimizer::new(&params, &plan.optimizer, precision == Some(Kind::Half))?;
     let ema = Ema::new(&params, plan.ema)?;
-    let finish =
-        Finish { normalize: Normalize::new(&plan.data.mean, &plan.data.std, device)?, landmarks: None };
     let settings = StepSettings {
-        loss: plan.loss.name,
+        loss: plan.loss.clone(),
         precision,
         may_ignore: plan.may_ignore(),
         norm_group: plan.norm.group.map(|n| n as usize),
     };
-    Ok(Engine::new(model, params, optimizer, ema, finish, settings)?)
+    Ok(Engine::new(model, params, optimizer, ema, finish(plan, device)?, settings)?)
+}
+
+/// What turns a plan's batches into network input and targets. Augmentation on the device is added where it is decided.
+///
+/// # Errors
+/// When the device fails, or landmarks are named that are not there.
+pub fn finish(plan: &Plan, device: Device) -> Result<Finish, TrainError> {
+    let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;
+    Ok(Finish { normalize, twin: None, landmarks: landmarks(plan, device)? })
+}
+
+/// What points become on the device.
+fn landmarks(plan: &Plan, device: Device) -> Result<Option<Landmarks>, TrainError> {
+    let Some(chosen) = plan.chosen()? else { return Ok(None) };
+    let (input, stride) = (canvas(plan), plan.model.output_stride());
+    let map = Size::new(input.width / stride, input.height / stride);
+    let sigmas = vec![plan.landmarks.sigma; chosen.numbers.len()];
+    Ok(Some(Landmarks::new(Some(&chosen.numbers), &sigmas, &chosen.weights, input, map, device)?))
 }

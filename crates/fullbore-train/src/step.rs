@@ -5,9 +5,9 @@
 //! and random state go back to the step's start, and the step begins anew. The update itself cannot run out:
 //! everything it needs exists before the first step.
 
-use fullbore_feed::{DeviceBatch, Finish, MicroTargets, Targets};
+use fullbore_feed::{DeviceBatch, Finish, HeatmapBatch, MicroTargets, Targets};
 use fullbore_governor::faults::FaultPoint;
-use fullbore_nn::losses::{LossName, StepTotals};
+use fullbore_nn::losses::{HeatmapLossConfig, HeatmapTargets, LossConfig, StepTotals};
 use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
 use fullbore_nn::{NormMode, Params};
@@ -38,10 +38,10 @@ pub struct Engine {
 }
 
 /// What stays the same in all steps of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StepSettings {
     /// What is minimised.
-    pub loss: LossName,
+    pub loss: LossConfig,
     /// Lower precision of convolutions, `None` for fp32.
     pub precision: Option<Kind>,
     /// Whether targets may hold ignored pixels.
@@ -78,9 +78,18 @@ pub enum Phase {
 pub struct OpenStep {
     batch: DeviceBatch,
     number: u64,
-    totals: StepTotals,
+    totals: Totals,
     next: usize,
     loss: Tensor,
+}
+
+/// What the shares of a step are shares of.
+#[derive(Debug)]
+enum Totals {
+    /// Labelled pixels.
+    Masks(StepTotals),
+    /// Weights of all landmarks, 0-dim f32.
+    Landmarks(HeatmapLossConfig, Tensor),
 }
 
 /// What an update reports, on the device: reading it makes the host wait.
@@ -135,8 +144,7 @@ impl Engine {
 
     /// Opens a step over a batch. `number` counts the run's steps, this one included.
     pub fn begin(&mut self, batch: DeviceBatch, number: u64) -> Result<OpenStep> {
-        let Targets::Masks(masks) = batch.targets() else { return Err(not_masks()) };
-        let totals = StepTotals::of(masks, self.settings.may_ignore)?;
+        let totals = self.totals(batch.targets())?;
         let loss = Tensor::zeros(&[], Kind::Float, self.params.device())?;
         let samples = batch.len();
         let group = self.settings.norm_group.unwrap_or(samples);
@@ -204,8 +212,29 @@ impl Engine {
     fn forward(&self, step: &OpenStep, end: usize) -> Result<Tensor> {
         self.faults.check(FaultPoint::Forward, step.number)?;
         let micro = step.batch.finish(step.next..end, &self.finish)?;
-        let MicroTargets::Masks(masks) = &micro.targets else { return Err(not_masks()) };
-        self.settings.loss.share(&self.logits(&micro.images)?, masks, &step.totals)
+        match (micro.targets, &step.totals) {
+            (MicroTargets::Masks(masks), Totals::Masks(totals)) => {
+                self.settings.loss.share(&self.logits(&micro.images)?, &masks, totals)
+            }
+            (MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }), Totals::Landmarks(loss, total)) => {
+                let targets = HeatmapTargets { maps, points, weights };
+                loss.share(&self.logits(&micro.images)?, &targets, total)
+            }
+            _ => Err(wrong_targets()),
+        }
+    }
+
+    fn totals(&self, targets: &Targets) -> Result<Totals> {
+        let loss = &self.settings.loss;
+        match (targets, loss.heatmap(), &self.finish.landmarks) {
+            (Targets::Masks(masks), None, _) => {
+                Ok(Totals::Masks(StepTotals::of(masks, self.settings.may_ignore, loss)?))
+            }
+            (Targets::Points(points), Some(loss), Some(landmarks)) => {
+                Ok(Totals::Landmarks(loss, HeatmapTargets::total(&landmarks.weights(points)?)?))
+            }
+            _ => Err(wrong_targets()),
+        }
     }
 
     fn restart(&mut self, step: &mut OpenStep) -> Result<()> {
@@ -217,8 +246,8 @@ impl Engine {
     }
 }
 
-fn not_masks() -> Error {
-    Error::Invalid { op: "step".into(), message: "the loss compares masks, and the data are none".into() }
+fn wrong_targets() -> Error {
+    Error::Invalid { op: "step".into(), message: "the loss is for another task than the data".into() }
 }
 
 impl Snapshot {

@@ -22,9 +22,13 @@ fn two_steps(recompute: bool) -> (u64, Vec<Vec<u8>>) {
     let optimizer =
         Optimizer::new(&params, &OptimizerConfig::new(OptimizerName::Adamw, 1e-3), false).unwrap();
     let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
-    let finish = Finish { normalize, landmarks: None };
-    let settings =
-        StepSettings { loss: LossName::BceDice, precision: None, may_ignore: false, norm_group: Some(2) };
+    let finish = Finish { normalize, twin: None, landmarks: None };
+    let settings = StepSettings {
+        loss: LossName::BceDice.into(),
+        precision: None,
+        may_ignore: false,
+        norm_group: Some(2),
+    };
     let mut engine = Engine::new(model, params, optimizer, None, finish, settings).unwrap();
 
     let bytes = |size: &[i64], high| {

@@ -43,9 +43,13 @@ fn engine(kind: NormKind, activation: Activation) -> Engine {
     };
     let optimizer = Optimizer::new(&params, &config, false).unwrap();
     let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], Device::Cpu).unwrap();
-    let finish = Finish { normalize, landmarks: None };
-    let settings =
-        StepSettings { loss: LossName::BceDice, precision: None, may_ignore: true, norm_group: Some(2) };
+    let finish = Finish { normalize, twin: None, landmarks: None };
+    let settings = StepSettings {
+        loss: LossName::BceDice.into(),
+        precision: None,
+        may_ignore: true,
+        norm_group: Some(2),
+    };
     Engine::new(model, params, optimizer, None, finish, settings).unwrap()
 }
 

@@ -164,6 +164,24 @@ impl<W: Write + Send> Sink for Progress<W> {
                     epoch + 1
                 ));
             }
+            Event::LandmarksEvaluated { epoch, loss, nme, mre_px, mre_mm, failure_rate, seconds, .. } => {
+                let percent_of = |value: &Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+                let mre = match (mre_mm, mre_px) {
+                    (Some(mm), _) => format!("{mm:.3} mm"),
+                    (None, Some(px)) => format!("{px:.2} px"),
+                    (None, None) => "-".into(),
+                };
+                self.line(&format!(
+                    "epoch {} evaluated: nme {}, mean radial error {mre}, failures {}, loss {loss:.4}, {seconds:.1} s",
+                    epoch + 1,
+                    percent_of(nme),
+                    percent_of(failure_rate),
+                ));
+            }
+            Event::Feeding { mode, .. } => self.line(mode),
+            Event::BufferWarm { batches, seconds } => {
+                self.line(&format!("{} wait ready after {seconds:.1} s", counted_batches(*batches)));
+            }
             Event::CheckpointSaved { kind, path, step } => {
                 let kind = match kind {
                     CheckpointKind::Last => "last",
@@ -254,6 +272,10 @@ fn fit(text: &str, columns: usize) -> String {
             used <= columns
         })
         .collect()
+}
+
+fn counted_batches(count: u64) -> String {
+    format!("{count} batch{}", if count == 1 { "" } else { "es" })
 }
 
 fn counted(count: u64, thing: &str) -> String {

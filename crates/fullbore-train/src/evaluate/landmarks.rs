@@ -1,12 +1,13 @@
 //! Landmarks are scored in pixels of the image that they were labelled in.
 
-use fullbore_data::{DataError, EvalSample, Point};
+use fullbore_data::{DataError, EvalSample, Point, Visibility};
 use fullbore_feed::augment::Points;
 use fullbore_feed::whole_images::Answerer;
 use fullbore_nn::decode::{Decode, TestTime};
 use fullbore_nn::losses::{HeatmapTargets, LossConfig};
-use fullbore_nn::metrics::landmarks::LandmarkErrors;
+use fullbore_nn::metrics::landmarks::{LandmarkErrors, LandmarkMetrics, LandmarkSample, LengthUnit};
 use fullbore_torch::{Device, Kind, Result, Tensor};
+use fullbore_types::Affine;
 
 use super::{Passes, Prediction, Scored, wrong_loss};
 use crate::TrainError;
@@ -42,15 +43,39 @@ pub(super) fn score(
     let device = engine.params.device();
     let zero = || Tensor::zeros(&[], Kind::Float, device);
     let mut network = Network { engine, eval, loss, loss_sum: zero()?, weight_sum: zero()? };
-    let mut errors = LandmarkErrors::new(eval.chosen.normalizer.clone());
+    let numbers = &eval.chosen.numbers;
+    let mut metrics = LandmarkMetrics {
+        normalizer: eval.chosen.normalizer.clone(),
+        thresholds: eval.radii.clone(),
+        unit: LengthUnit::Px,
+        failure_at: eval.failure,
+    };
+    let mut errors = None;
     let mut images = 0;
     passes.run(engine, samples, &mut network, |sample, found| {
-        errors.add(&sample, &found);
+        let errors = errors.get_or_insert_with(|| {
+            // A data set knows the size of its pixels or it does not.
+            if sample.frame.mm_per_px.is_some() {
+                metrics.unit = LengthUnit::Mm;
+            }
+            LandmarkErrors::new(numbers.len(), metrics.clone())
+        });
+        let size = sample.frame.source_size;
+        let truth: Vec<_> = numbers.iter().map(|&n| sample.points[n]).collect();
+        errors.add(LandmarkSample {
+            predicted: &found,
+            truth: &truth.iter().map(|p| [p.x.into(), p.y.into()]).collect::<Vec<_>>(),
+            labelled: &truth.iter().map(|p| p.visibility != Visibility::NotLabelled).collect::<Vec<_>>(),
+            box_size: None,
+            image_size: [size.width.into(), size.height.into()],
+            mm_per_px: sample.frame.mm_per_px.map(f64::from),
+        });
         images += 1;
         Ok(look(&sample, Prediction::Points(&found))?)
     })?;
     let loss = network.loss_sum.item()? / network.weight_sum.item()?.max(f64::MIN_POSITIVE);
-    Ok((loss, Scored::Landmarks(errors.scores(&eval.radii, eval.failure)), images))
+    let errors = errors.unwrap_or_else(|| LandmarkErrors::new(numbers.len(), metrics));
+    Ok((loss, Scored::Landmarks(errors.scores()), images))
 }
 
 struct Network<'a> {
@@ -94,7 +119,7 @@ impl Answerer for Network<'_> {
 
     fn finish(&mut self, sample: &EvalSample, row: &Tensor) -> Result<Self::Answer> {
         let places = row.to_vec_f32()?;
-        let to_source = sample.frame.canvas_from_source.inverse().unwrap_or_default();
+        let to_source = sample.frame.canvas_from_source.inverse().unwrap_or(Affine::IDENTITY);
         Ok(places.chunks_exact(2).map(|p| to_source.apply((p[0].into(), p[1].into())).into()).collect())
     }
 }

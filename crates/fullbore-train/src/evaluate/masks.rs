@@ -29,7 +29,7 @@ pub(super) fn score(
         let mask = Tensor::from_bytes(&sample.mask, &[1, size[2], size[3]], Kind::Uint8)?;
         let mask = mask.to_device(device)?;
         // Void labels may occur in any mask, so the native grid always looks for them.
-        sum.add_(&loss.share(&logits, &mask, &StepTotals::of(&mask, true)?)?)?;
+        sum.add_(&loss.share(&logits, &mask, &StepTotals::of(&mask, true, loss)?)?)?;
         let predicted = predicted_classes(&logits)?;
         confusion.update(&predicted, &mask)?;
         images += 1;

@@ -54,10 +54,10 @@ impl Scores {
                 Some(class) => classes.iter().find(|(name, _)| name == class).map(|(_, s)| s.dice),
             },
             Scored::Landmarks(scores) => match key {
-                "nme" => Some(scores.nme),
-                "mre" => Some(scores.mre_mm.unwrap_or(scores.mre_px)),
-                "auc" => Some(scores.auc),
-                "failure_rate" => Some(scores.failure_rate),
+                "nme" => scores.nme,
+                "mre" => scores.all.mre_mm.or(scores.all.mre_px),
+                "auc" => scores.auc,
+                "failure_rate" => scores.failure_rate,
                 _ => None,
             },
         }

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fullbore_events::RunDir;
 use fullbore_torch::HostMemory;
 use fullbore_train::Plan;
+use fullbore_train::evaluate::{Scored, Scores, mean_dice};
 use miette::Diagnostic;
 
 use crate::config::{ConfigError, Layers};
@@ -118,20 +119,32 @@ impl Which {
 }
 
 /// Scores as a JSON object: the `metrics` of a machine-readable summary.
-fn metrics(scores: &fullbore_train::evaluate::Scores) -> serde_json::Value {
-    let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> Option<f64>| {
-        let values = scores.per_class.iter().map(|(name, s)| (name.clone(), serde_json::json!(value(s))));
-        serde_json::Value::Object(values.collect())
+fn metrics(scores: &Scores) -> serde_json::Value {
+    let mut metrics = match &scores.of {
+        Scored::Masks(classes) => {
+            let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> Option<f64>| {
+                let values = classes.iter().map(|(name, s)| (name.clone(), serde_json::json!(value(s))));
+                serde_json::Value::Object(values.collect())
+            };
+            serde_json::json!({
+                "dice": mean_dice(classes),
+                "dice_per_class": per_class(|s| Some(s.dice)),
+                "iou_per_class": per_class(|s| Some(s.iou)),
+                "precision_per_class": per_class(|s| s.precision),
+                "recall_per_class": per_class(|s| s.recall),
+            })
+        }
+        Scored::Landmarks(landmarks) => serde_json::json!({
+            "nme": landmarks.nme,
+            "auc": landmarks.auc,
+            "failure_rate": landmarks.failure_rate,
+            "all": landmarks.all,
+            "per_landmark": landmarks.per_landmark,
+        }),
     };
-    serde_json::json!({
-        "loss": scores.loss,
-        "dice": scores.mean_dice(),
-        "dice_per_class": per_class(|s| Some(s.dice)),
-        "iou_per_class": per_class(|s| Some(s.iou)),
-        "precision_per_class": per_class(|s| s.precision),
-        "recall_per_class": per_class(|s| s.recall),
-        "images": scores.images,
-    })
+    metrics["loss"] = scores.loss.into();
+    metrics["images"] = scores.images.into();
+    metrics
 }
 
 /// Makes CPU tensors beyond what the host can give an error instead of the end of the process: the kernel promises

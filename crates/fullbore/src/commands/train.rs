@@ -49,9 +49,9 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let faults = Faults::new(args.inject.parse()?);
     let (plan, mut prepared, run_dir) = match &args.resume {
         None => {
-            let plan = args.settings.plan()?;
+            let mut plan = args.settings.plan()?;
             // Everything that can be refused is refused before the run folder exists.
-            let prepared = setup::prepare(&plan, None)?;
+            let prepared = setup::prepare(&mut plan, None)?;
             let run_dir = new_run_dir(&plan)?;
             write(&run_dir.plan(), &to_yaml(&serde_json::to_value(&plan).unwrap_or_default()))?;
             (plan, prepared, run_dir)
@@ -59,8 +59,9 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
         Some(folder) => {
             let run_dir = RunDir::open(folder)?;
             let saved = Saved::read(&run_dir.last_checkpoint())?;
-            let prepared = setup::prepare(&saved.plan, Some(&saved))?;
-            (saved.plan, prepared, run_dir)
+            let mut plan = saved.plan.clone();
+            let prepared = setup::prepare(&mut plan, Some(&saved))?;
+            (plan, prepared, run_dir)
         }
     };
     prepared.engine.faults = faults;
@@ -114,7 +115,7 @@ fn to_json(summary: &Summary, plan: &Plan, run_dir: &RunDir) -> serde_json::Valu
         "seconds": summary.seconds,
         "metrics": summary.scores.as_ref().map(metrics),
         "best": summary.best.as_ref().map(|best| serde_json::json!({
-            "metric": plan.checkpoint.metric,
+            "metric": plan.metric(),
             "value": best.value,
             "epoch": best.epoch,
             "step": best.step,
@@ -132,7 +133,7 @@ fn print_result(summary: &Summary, plan: &Plan, run_dir: &RunDir) {
         say!("{reason}");
     }
     if let Some(best) = &summary.best {
-        let (metric, value, epoch) = (&plan.checkpoint.metric, best.value, best.epoch + 1);
+        let (metric, value, epoch) = (plan.metric(), best.value, best.epoch + 1);
         say!("best {metric}  {value:.4} in epoch {epoch}: {}", run_dir.best_checkpoint(0).display());
     }
 }

@@ -11,7 +11,7 @@ use super::{
 pub(super) const DEFAULT_YAML: &str = include_str!("default.yaml");
 
 /// Maps whose keys are the user's own. They replace each other as a whole.
-const OPEN_MAPS: &[&str] = &["data.classes"];
+const OPEN_MAPS: &[&str] = &["data.classes", "landmarks.weights"];
 
 /// The known keys, their defaults, and what they mean.
 #[derive(Clone, Debug)]

@@ -79,6 +79,7 @@ fn a_stored_plan_reads_back_as_it_was() {
         "optimizer.eps=1e-300",
         "optimizer.clip=null",
         "loss.name=ce",
+        "loss.class_weights=[1, 2.5, 0, 1e-3]",
         "optimizer.name=rmsprop",
         "optimizer.momentum=0.9",
         "optimizer.alpha=0.95",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use fullbore_augment::{AugmentDevice, Preset};
 use fullbore_data::{Loader, LoaderConfig};
-use fullbore_feed::{DeviceBatch, Finish, Normalize};
+use fullbore_feed::{Stage, StageConfig};
 use fullbore_torch::{Device, synchronize};
 use fullbore_train::augmentation::{Augmentation, Side};
 use fullbore_train::setup::{self, DataSets};
@@ -48,7 +48,7 @@ pub(super) fn run(args: AugmentArgs) -> Result<i32, CommandError> {
     plan.data.check()?;
     plan.check()?;
     let device = plan.device.resolve()?;
-    let data = DataSets::open(&plan)?;
+    let data = DataSets::open(&mut plan)?;
     let asked = plan.augment.device;
     let mut rows = Vec::new();
     for workers in worker_counts(setup::workers(&plan, device)) {
@@ -92,13 +92,15 @@ fn measure(
         ..setup::loader_config(plan, row.workers)
     };
     let mut loader = Loader::start(Arc::clone(&data.train), config, Position::default())?;
-    let finish =
-        Finish { normalize: Normalize::new(&plan.data.mean, &plan.data.std, device)?, landmarks: None };
+    let augment = row.augmentation.on_device.clone();
+    let mut finish = setup::finish(plan, device)?;
+    finish.twin = augment.as_ref().map(|on_device| on_device.twin(device)).transpose()?;
+    let stage = Stage::new(&StageConfig { data: device, model: device, hands_over: false, augment })?;
     let mut started = None;
     let mut samples = 0;
     loop {
         let Some(batch) = loader.next() else { break };
-        let batch = DeviceBatch::upload(batch?, device, row.augmentation.on_device.as_ref())?;
+        let batch = stage.bring(&Arc::new(batch?))?;
         let n = batch.len();
         drop(batch.finish(0..n, &finish)?);
         synchronize(device)?;

@@ -51,7 +51,7 @@ pub(super) fn run(args: DataArgs) -> Result<i32, CommandError> {
     plan.check()?;
     let device = plan.device.resolve()?;
     let workers = setup::workers(&plan, device);
-    let data = DataSets::open(&plan)?;
+    let data = DataSets::open(&mut plan)?;
     let config = setup::loader_config(&plan, workers);
     let caching = Caching::decide(&plan, &data, &config);
     let config = LoaderConfig { cache: caching.cache.clone(), ..config };

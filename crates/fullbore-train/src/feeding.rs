@@ -1,0 +1,133 @@
+//! Where batches are prepared, where they are trained on, and how many wait in between.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fullbore_data::{Loader, LoaderConfig};
+use fullbore_feed::{Feed, StageConfig};
+use fullbore_governor::buffer::{BufferConfig, BufferNeeds, BufferPlan, BufferSize, Warming, may_start};
+use fullbore_governor::placement::{GpuSeen, Placement, Seat};
+use fullbore_nn::compute::DeviceChoice;
+use fullbore_torch::{CudaState, Device, device_memory};
+
+use crate::TrainError;
+use crate::augmentation::Augmentation;
+use crate::plan::Plan;
+
+/// How often a run that waits for its buffer looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Decides who does what on this machine.
+///
+/// # Errors
+/// Settings that contradict each other, and devices that are not there.
+pub(crate) fn place(plan: &Plan) -> Result<Placement, TrainError> {
+    let gpus: Vec<GpuSeen> = match &fullbore_torch::start().cuda {
+        CudaState::Ready(devices) => {
+            devices.iter().map(|d| GpuSeen { index: d.index, name: d.name.clone() }).collect()
+        }
+        _ => Vec::new(),
+    };
+    let named = match plan.device {
+        DeviceChoice::Auto => None,
+        DeviceChoice::Named(device) => Some(seat(device)),
+    };
+    let placement = plan.placement.place(&gpus, named, seat(DeviceChoice::Auto.resolve()?))?;
+    DeviceChoice::Named(device(placement.model())).resolve()?;
+    Ok(placement)
+}
+
+fn seat(device: Device) -> Seat {
+    match device {
+        Device::Cuda(index) => Seat::Gpu(index),
+        _ => Seat::Cpu,
+    }
+}
+
+pub(crate) fn device(seat: Seat) -> Device {
+    match seat {
+        Seat::Cpu => Device::Cpu,
+        Seat::Gpu(index) => Device::Cuda(index),
+    }
+}
+
+/// How a run's batches come to the device.
+pub(crate) struct Feeding {
+    /// Who does what.
+    pub(crate) placement: Placement,
+    /// How many batches wait.
+    pub(crate) buffer: BufferPlan,
+}
+
+impl Feeding {
+    /// Plans the buffer. On the CPU nothing is copied, so that the loader's own batches can wait as well: there a buffer
+    /// is made only when it is asked for.
+    ///
+    /// # Errors
+    /// When the device does not tell its memory.
+    pub(crate) fn plan(
+        plan: &Plan,
+        placement: Placement,
+        loader: &LoaderConfig,
+    ) -> Result<Self, TrainError> {
+        let device = device(placement.data());
+        let on_cpu = device == Device::Cpu;
+        let alone = matches!(placement, Placement::Single(_));
+        let size = match plan.buffer.size {
+            BufferSize::Auto if on_cpu && alone => BufferSize::Count(0),
+            size => size,
+        };
+        let layout = loader.layout();
+        let needs = BufferNeeds {
+            batch_bytes: (layout.batch * (layout.image_bytes() + layout.mask_bytes())) as u64,
+            workers: loader.workers,
+            free_bytes: device_memory(device)?.free.unwrap_or(0),
+        };
+        let buffer = BufferPlan::new(&BufferConfig { size, ..plan.buffer }, &needs);
+        Ok(Self { placement, buffer })
+    }
+
+    /// The loader's settings, with room for batches that wait in the loader's own memory.
+    pub(crate) fn loader(&mut self, mut config: LoaderConfig) -> Result<LoaderConfig, TrainError> {
+        if device(self.placement.data()) == Device::Cpu && self.buffer.size > 0 {
+            config.prefetch += self.buffer.size;
+            let slabs = config.slabs().map_err(fullbore_data::DataError::from)?;
+            // One is trained on and one is being filled.
+            self.buffer.size = self.buffer.size.min(slabs.saturating_sub(2).max(1));
+        }
+        Ok(config)
+    }
+
+    /// The mode for people.
+    pub(crate) fn announce(&self, start_delay: Duration) -> String {
+        self.placement.announce(self.buffer, start_delay)
+    }
+
+    /// Starts the stages.
+    ///
+    /// # Errors
+    /// When the device fails or a thread cannot be started.
+    pub(crate) fn start(&self, loader: Loader, augment: &Augmentation) -> Result<Feed, TrainError> {
+        let stage = StageConfig {
+            data: device(self.placement.data()),
+            model: device(self.placement.model()),
+            hands_over: matches!(self.placement, Placement::Pair { .. }),
+            augment: augment.on_device.clone(),
+        };
+        Ok(Feed::start(loader, stage, self.buffer)?)
+    }
+}
+
+/// Waits until the buffer is full and `start_delay` is over, or until nothing more comes, or `stop`. How long it took.
+pub(crate) fn warm_up(feed: &Feed, start_delay: Duration, stop: &AtomicBool) -> Duration {
+    let start = Instant::now();
+    while let Some(level) = feed.level() {
+        let now = Warming { elapsed: start.elapsed(), full: level.full, ended: level.ended };
+        if may_start(start_delay, &now) || stop.load(Ordering::Relaxed) {
+            break;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    start.elapsed()
+}
