@@ -63,7 +63,9 @@ pub enum MicroPlanError {
     )]
     #[diagnostic(
         code(limit::model_too_large),
-        help("use a smaller model.base or model.depth, no ema.decay, or a larger memory.budget")
+        help(
+            "use a smaller model.size (or model.base, model.depth), no ema.decay, or a larger memory.budget"
+        )
     )]
     Model {
         /// Bytes of weights, gradients, optimizer state, average, and what else a step always needs.
@@ -81,7 +83,7 @@ pub enum MicroPlanError {
     #[diagnostic(
         code(limit::sample_too_large),
         help(
-            "a sample with {percent} % of the pixels would fit: use a smaller data.size or model.base, or a larger \
+            "a sample with {percent} % of the pixels would fit: use a smaller data.size or model.size, or a larger \
              memory.budget; batch.size need not change"
         )
     )]

@@ -119,6 +119,11 @@ impl Scope<'_> {
         Scope { params: self.params, prefix }
     }
 
+    /// This place, for a part that takes its scope.
+    pub fn here(&mut self) -> Scope<'_> {
+        Scope { params: self.params, prefix: self.prefix.clone() }
+    }
+
     /// Adds a parameter with initial values drawn on the CPU, so that a seed means the same weights on every device.
     /// 4-D weights are stored channels_last.
     pub fn parameter(&mut self, name: &str, initial: &Tensor) -> Result<Tensor> {

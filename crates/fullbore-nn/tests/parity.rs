@@ -16,10 +16,10 @@ fn network(fixture: &Fixture) -> (Params, Box<dyn Model>) {
     let model = &fixture.manifest["model"];
     let number = |key: &str| model[key].as_u64().unwrap();
     let config = ModelConfig {
-        name: ModelName::Unet,
-        base: number("base") as u32,
-        depth: number("depth") as u32,
-        up: if model["up"] == "bilinear" { Up::Bilinear } else { Up::Transposed },
+        base: Some(number("base") as u32),
+        depth: Some(number("depth") as u32),
+        up: Some(if model["up"] == "bilinear" { Up::Bilinear } else { Up::Transposed }),
+        ..ModelConfig::new(ModelName::Unet)
     };
     let norm = NormConfig {
         kind: if model["norm"]["kind"] == "group" { NormKind::Group } else { NormKind::Batch },

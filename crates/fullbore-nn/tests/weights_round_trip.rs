@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fixture::{Fixture, assert_close, distance, drawn_from, folder, test_device};
 use fullbore_checkpoint::{Dtype, NamedTensor};
-use fullbore_nn::models::{Model, ModelConfig, ModelName, Up};
+use fullbore_nn::models::{Model, ModelConfig, ModelName};
 use fullbore_nn::{NormConfig, NormKind, NormMode, Params, weights};
 use fullbore_torch::{Device, NoGrad, Tensor};
 
@@ -16,7 +16,7 @@ const SEED: u64 = 7;
 const OTHER_SEED: u64 = 8;
 
 fn unet(seed: u64, device: Device) -> (Params, Box<dyn Model>) {
-    let config = ModelConfig { name: ModelName::Unet, base: 4, depth: 2, up: Up::Transposed };
+    let config = ModelConfig { base: Some(4), depth: Some(2), ..ModelConfig::new(ModelName::Unet) };
     let norm = NormConfig { kind: NormKind::Batch, group: None, groups: 1 };
     let mut params = Params::new(device);
     let net = drawn_from(seed, || config.build(&mut params, 3, 2, &norm).unwrap());

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use fullbore_checkpoint::CheckpointError;
 use fullbore_data::{DataError, SourceError};
+use fullbore_nn::optim::SettingError;
 use fullbore_nn::weights::MismatchError;
 
 /// Why a prediction cannot start or cannot go on. A picture that cannot be read is none of these.
@@ -39,6 +40,18 @@ pub enum PredictError {
         path: PathBuf,
         /// Classes in it.
         classes: usize,
+    },
+    /// The plan inside describes a model that cannot be.
+    #[error("the plan in {} cannot work: {}: {}: {}", path.display(), wrong.key, wrong.value, wrong.allowed)]
+    #[diagnostic(
+        code(data::not_a_training_checkpoint),
+        help("give a checkpoint that `fullbore train` wrote")
+    )]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// The key, and what is wrong with it.
+        wrong: SettingError,
     },
     /// Results would overwrite what they are made from.
     #[error("the output folder {} is the input folder: masks would overwrite pictures", path.display())]

@@ -52,6 +52,7 @@ impl Trained {
         let channels_out = recipe.loss.name.channels(classes);
         let channels_out =
             channels_out.ok_or_else(|| PredictError::Classes { path: checkpoint.into(), classes })?;
+        recipe.model.check().map_err(|wrong| PredictError::Model { path: checkpoint.into(), wrong })?;
         let device = device.resolve()?;
         let mut params = Params::new(device);
         let channels = i64::from(recipe.data.channels);

@@ -12,7 +12,7 @@ pub enum Error {
     #[error("out of memory: {message}")]
     #[diagnostic(
         code(limit::out_of_memory),
-        help("use a smaller batch.micro, a smaller data.size or model.base, or free memory on the device")
+        help("use a smaller batch.micro, a smaller data.size or model.size, or free memory on the device")
     )]
     OutOfMemory {
         /// libtorch's words: how much was asked for, how much was there.

@@ -26,11 +26,19 @@ impl Tensor {
         )
     }
 
-    /// `conv_transpose2d` without padding. `self` `[B, Cin, H, W]`, `weight` `[Cin, Cout, kh, kw]`, `bias` `[Cout]`.
-    pub fn conv_transpose2d(&self, weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Result<Self> {
+    /// `conv_transpose2d` with square stride and padding. `self` `[B, Cin, H, W]`, `weight` `[Cin, Cout, kh, kw]`,
+    /// `bias` `[Cout]`.
+    pub fn conv_transpose2d(
+        &self,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        stride: i64,
+        padding: i64,
+    ) -> Result<Self> {
+        let (stride, padding) = ([stride, stride], [padding, padding]);
         wrap(
             "conv_transpose2d",
-            self.0.f_conv_transpose2d(&weight.0, inner(bias), [stride, stride], [0, 0], [0, 0], 1, [1, 1]),
+            self.0.f_conv_transpose2d(&weight.0, inner(bias), stride, padding, [0, 0], 1, [1, 1]),
         )
     }
 
@@ -84,6 +92,11 @@ impl Tensor {
     pub fn max_pool2d(&self, kernel: i64, stride: i64, padding: i64) -> Result<Self> {
         let pair = |n| [n, n];
         wrap("max_pool2d", self.0.f_max_pool2d(pair(kernel), pair(stride), pair(padding), [1, 1], false))
+    }
+
+    /// Resize to (height, width) by repeating pixels.
+    pub fn upsample_nearest(&self, height: i64, width: i64) -> Result<Self> {
+        wrap("upsample_nearest2d", self.0.f_upsample_nearest2d([height, width], None, None))
     }
 
     /// Bilinear resize to (height, width).

@@ -175,6 +175,11 @@ impl Tensor {
         wrap("uniform_", self.0.shallow_clone().f_uniform_(low, high)).map(drop)
     }
 
+    /// Draws every element from the normal distribution N(0, std²), from the device's default generator.
+    pub fn normal_(&self, std: f64) -> Result<()> {
+        wrap("normal_", self.0.shallow_clone().f_normal_(0.0, std)).map(drop)
+    }
+
     /// At least `min` in every element.
     pub fn clamp_min(&self, min: f64) -> Result<Self> {
         wrap("clamp_min", self.0.f_clamp_min(min))

@@ -64,7 +64,8 @@ impl Augmentation {
     /// When a key of the policy cannot work, or the device fails.
     pub fn decide(plan: &Plan, device: Device, workers: usize) -> Result<Self, TrainError> {
         let canvas = Size::new(plan.data.size.width, plan.data.size.height);
-        let landmarks = plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks).map(Vec::len);
+        let landmarks =
+            plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks).map(Vec::len);
         let policy = Arc::new(plan.augment.resolve(canvas, canvas, landmarks)?);
         let operations = policy.describe();
         if operations.is_empty() {

@@ -93,7 +93,7 @@ pub enum TrainError {
     #[diagnostic(
         code(limit::out_of_memory),
         help(
-            "use a smaller data.size or model.base, or a device with more memory; batch.size need not change"
+            "use a smaller data.size or model.size, or a device with more memory; batch.size need not change"
         )
     )]
     NothingFits {

@@ -66,11 +66,7 @@ impl Feeding {
     ///
     /// # Errors
     /// When the device does not tell its memory.
-    pub(crate) fn plan(
-        plan: &Plan,
-        placement: Placement,
-        loader: &LoaderConfig,
-    ) -> Result<Self, TrainError> {
+    pub(crate) fn plan(plan: &Plan, placement: Placement, loader: &LoaderConfig) -> Result<Self, TrainError> {
         let device = device(placement.data());
         let on_cpu = device == Device::Cpu;
         let alone = matches!(placement, Placement::Single(_));

@@ -141,7 +141,8 @@ impl LandmarksConfig {
         let group = |group: &[Landmark]| {
             const KEY: &str = "landmarks.normalizer";
             let found = self::numbers(KEY, group, names)?;
-            let trained = |&n: &usize| place(n).ok_or_else(|| refuse(KEY, &names[n], "landmarks that are trained"));
+            let trained =
+                |&n: &usize| place(n).ok_or_else(|| refuse(KEY, &names[n], "landmarks that are trained"));
             found.iter().map(trained).collect::<Result<Vec<_>, _>>()
         };
         let normalizer = match &self.normalizer {
@@ -156,7 +157,8 @@ impl LandmarksConfig {
         };
         let flip_pairs = augment.flip_pairs.as_ref().and_then(pairs);
         if self.flip_test && flip_pairs.is_none() {
-            let allowed = "false, unless augment.flip_pairs names the pairs and both of each pair are trained";
+            let allowed =
+                "false, unless augment.flip_pairs names the pairs and both of each pair are trained";
             return Err(refuse("landmarks.flip_test", true, allowed));
         }
         Ok(Chosen {
@@ -173,7 +175,8 @@ impl LandmarksConfig {
         if !(self.sigma >= 0.2 && self.sigma <= 100.0) {
             return Err(refuse("landmarks.sigma", self.sigma, "from 0.2 to 100 heat-map pixels"));
         }
-        if let Some((_, weight)) = self.weights.iter().find(|(_, w)| !(w.is_finite() && **w >= 0.0 && **w <= 1e6))
+        if let Some((_, weight)) =
+            self.weights.iter().find(|(_, w)| !(w.is_finite() && **w >= 0.0 && **w <= 1e6))
         {
             return Err(refuse("landmarks.weights", weight, "numbers from 0 to 1000000"));
         }

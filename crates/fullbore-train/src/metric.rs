@@ -24,12 +24,7 @@ pub(crate) fn usual(task: Task) -> &'static str {
 }
 
 /// Refuses a metric that evaluations do not have; `key` is where it was named.
-pub(crate) fn check(
-    key: &'static str,
-    metric: &str,
-    task: Task,
-    data: &DataConfig,
-) -> Result<(), PlanError> {
+pub(crate) fn check(key: &'static str, metric: &str, task: Task, data: &DataConfig) -> Result<(), PlanError> {
     let known = match (task, metric.strip_prefix("dice_per_class.")) {
         (_, None) if metric == "loss" => true,
         (Task::Masks, Some(class)) => data.classes.contains_key(class),

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use fullbore_augment::{AugmentConfig, Border};
 use fullbore_data::{DataConfig, Resize};
+use fullbore_governor::MemoryConfig;
 use fullbore_governor::buffer::BufferConfig;
 use fullbore_governor::placement::PlacementConfig;
-use fullbore_governor::MemoryConfig;
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::{LossConfig, Task};
-use fullbore_nn::models::ModelConfig;
+use fullbore_nn::models::{ModelConfig, ModelName};
 use fullbore_nn::optim::{OptimizerConfig, SettingError};
 use fullbore_nn::{NormConfig, NormKind};
 use fullbore_types::Classes;
@@ -155,9 +155,6 @@ pub struct PlanError {
     pub allowed: String,
 }
 
-/// Most channels of a layer. One 3x3 convolution between two such layers has 2.4 GB of weights already.
-const MAX_CHANNELS: u64 = 8192;
-
 pub(crate) fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> PlanError {
     PlanError { key, value: value.to_string(), allowed: allowed.into() }
 }
@@ -249,8 +246,6 @@ impl Plan {
             ("checkpoint.every_steps", self.checkpoint.every_steps.unwrap_or(1)),
             ("checkpoint.keep_best", self.checkpoint.keep_best as u64),
             ("early_stop.patience", self.early_stop.patience),
-            ("model.base", u64::from(self.model.base)),
-            ("model.depth", u64::from(self.model.depth)),
             ("norm.group", u64::from(self.norm.group.unwrap_or(1))),
             ("norm.groups", u64::from(self.norm.groups)),
         ];
@@ -260,8 +255,6 @@ impl Plan {
         let at_most = [
             ("batch.size", self.batch.size as u64, 65_536),
             ("checkpoint.keep_best", self.checkpoint.keep_best as u64, 1000),
-            ("model.base", u64::from(self.model.base), 1024),
-            ("model.depth", u64::from(self.model.depth), 8),
         ];
         if let Some((key, value, most)) = at_most.into_iter().find(|(_, value, most)| value > most) {
             return Err(refuse(key, value, format!("at most {most}")));
@@ -275,20 +268,20 @@ impl Plan {
     }
 
     fn check_model(&self) -> Result<(), PlanError> {
-        let widest = u64::from(self.model.base) << self.model.depth;
-        if widest > MAX_CHANNELS {
-            let allowed = format!(
-                "model.depth {} makes {widest} channels of it, at most {MAX_CHANNELS}",
-                self.model.depth
-            );
-            return Err(refuse("model.base", self.model.base, allowed));
+        self.model.check()?;
+        let stride = self.model.output_stride();
+        if stride > 1 {
+            let allowed =
+                format!("its maps are {stride} times smaller than the masks; use unet or resnet_unet");
+            return Err(refuse("model.name", self.model.name.key(), allowed));
         }
         let multiple = self.model.side_multiple();
         let size = self.data.size;
         if !size.height.is_multiple_of(multiple) || !size.width.is_multiple_of(multiple) {
+            let depth = if self.model.name == ModelName::Unet { " (model.depth)" } else { "" };
             let allowed = format!(
-                "sides must be multiples of {multiple}, because the network halves them {} times (model.depth)",
-                self.model.depth
+                "sides must be multiples of {multiple}, because the network halves them {} times{depth}",
+                multiple.trailing_zeros()
             );
             return Err(refuse("data.size", size, allowed));
         }

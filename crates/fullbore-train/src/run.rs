@@ -161,10 +161,8 @@ impl<'a> Run<'a> {
         let loader = Loader::start(self.ground.data.train.clone(), config, from)?;
         let mut feed = feeding.start(loader, &self.ground.augment)?;
         let start_delay = self.plan.placement.start_delay();
-        self.reporter.emit(Event::Feeding {
-            mode: feeding.announce(start_delay),
-            buffer: feeding.buffer.size as u64,
-        });
+        self.reporter
+            .emit(Event::Feeding { mode: feeding.announce(start_delay), buffer: feeding.buffer.size as u64 });
         let warmed = warm_up(&feed, start_delay, stop);
         if let Some(level) = feed.level() {
             let (batches, seconds) = (level.waiting as u64, warmed.as_secs_f64());

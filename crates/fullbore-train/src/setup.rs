@@ -9,10 +9,10 @@ use fullbore_data::{
 };
 use fullbore_feed::{Finish, Landmarks, Normalize};
 use fullbore_governor::placement::Placement;
-use fullbore_nn::decode::TestTime;
-use fullbore_nn::losses::Task;
 use fullbore_nn::Params;
+use fullbore_nn::decode::TestTime;
 use fullbore_nn::layers::recompute::Activation;
+use fullbore_nn::losses::Task;
 use fullbore_nn::optim::Optimizer;
 use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
 use fullbore_types::Size;
@@ -253,11 +253,7 @@ pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
             chosen,
         }),
     };
-    Ok(EvalSettings {
-        of,
-        batch: plan.eval.batch.unwrap_or(batch),
-        loss: plan.loss.clone(),
-    })
+    Ok(EvalSettings { of, batch: plan.eval.batch.unwrap_or(batch), loss: plan.loss.clone() })
 }
 
 /// Builds the network with fresh weights, its optimizer, and all memory that steps need for good.

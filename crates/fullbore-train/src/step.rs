@@ -216,7 +216,10 @@ impl Engine {
             (MicroTargets::Masks(masks), Totals::Masks(totals)) => {
                 self.settings.loss.share(&self.logits(&micro.images)?, &masks, totals)
             }
-            (MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }), Totals::Landmarks(loss, total)) => {
+            (
+                MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }),
+                Totals::Landmarks(loss, total),
+            ) => {
                 let targets = HeatmapTargets { maps, points, weights };
                 loss.share(&self.logits(&micro.images)?, &targets, total)
             }

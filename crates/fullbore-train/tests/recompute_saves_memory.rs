@@ -2,7 +2,7 @@
 
 use fullbore_feed::{DeviceBatch, Finish, Normalize, Targets};
 use fullbore_nn::losses::LossName;
-use fullbore_nn::models::{ModelConfig, ModelName, Up};
+use fullbore_nn::models::{ModelConfig, ModelName};
 use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use fullbore_nn::{NormConfig, NormKind, Params, weights};
 use fullbore_torch::{Device, Kind, Tensor, cpu_memory, manual_seed, reset_cpu_peak, start};
@@ -15,7 +15,7 @@ const SIDE: i64 = 64;
 fn two_steps(recompute: bool) -> (u64, Vec<Vec<u8>>) {
     manual_seed(1).unwrap();
     let mut params = Params::new(Device::Cpu);
-    let config = ModelConfig { name: ModelName::Unet, base: 8, depth: 4, up: Up::Transposed };
+    let config = ModelConfig { base: Some(8), ..ModelConfig::new(ModelName::Unet) };
     let norm = NormConfig { kind: NormKind::Batch, group: None, groups: 1 };
     let model = config.build(&mut params, 3, 1, &norm).unwrap();
     params.set_recompute(recompute);

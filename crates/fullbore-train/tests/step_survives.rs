@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use fullbore_feed::{DeviceBatch, Finish, Normalize, Targets};
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::LossName;
-use fullbore_nn::models::{ModelConfig, ModelName, Up};
+use fullbore_nn::models::{ModelConfig, ModelName};
 use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use fullbore_nn::params::Entry;
 use fullbore_nn::{NormConfig, NormKind, Params};
@@ -31,7 +31,7 @@ fn engine(kind: NormKind, activation: Activation) -> Engine {
     manual_seed(3).unwrap();
     let mut params = Params::new(Device::Cpu);
     // Small images and many weights: the gradients make the backward pass need the most memory.
-    let config = ModelConfig { name: ModelName::Unet, base: 16, depth: 3, up: Up::Transposed };
+    let config = ModelConfig { base: Some(16), depth: Some(3), ..ModelConfig::new(ModelName::Unet) };
     let norm = NormConfig { kind, group: None, groups: 2 };
     let model = config.build(&mut params, 3, 1, &norm).unwrap();
     params.set_recompute(activation == Activation::Recompute);

@@ -165,7 +165,8 @@ impl<W: Write + Send> Sink for Progress<W> {
                 ));
             }
             Event::LandmarksEvaluated { epoch, loss, nme, mre_px, mre_mm, failure_rate, seconds, .. } => {
-                let percent_of = |value: &Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
+                let percent_of =
+                    |value: &Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
                 let mre = match (mre_mm, mre_px) {
                     (Some(mm), _) => format!("{mm:.3} mm"),
                     (None, Some(px)) => format!("{px:.2} px"),

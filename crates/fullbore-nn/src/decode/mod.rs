@@ -11,8 +11,8 @@ use fullbore_torch::{NoGrad, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use flip::flip_average;
-pub use test_time::TestTime;
 use peaks::Peaks;
+pub use test_time::TestTime;
 
 /// How a point is read from a heat-map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,8 @@
-//! What the models are built from. Initial values and names are PyTorch's.
+//! What the models are built from. Names are PyTorch's.
 
 pub mod conv;
+pub mod conv_norm;
 pub mod norm;
 pub mod recompute;
+pub mod residual;
+pub mod resnet;

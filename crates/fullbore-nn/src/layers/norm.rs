@@ -85,15 +85,15 @@ pub enum Norm {
 }
 
 impl Norm {
-    /// The layer that `config` asks for, over `channels`.
-    pub fn new(scope: Scope<'_>, channels: i64, config: &NormConfig) -> Result<Self> {
+    /// The layer that `config` asks for, over `channels`. `momentum` is BatchNorm's.
+    pub fn new(scope: Scope<'_>, channels: i64, config: &NormConfig, momentum: f64) -> Result<Self> {
         Ok(match config.kind {
-            NormKind::Batch => Norm::Batch(BatchNorm2d::new(scope, channels)?),
+            NormKind::Batch => Norm::Batch(BatchNorm2d::new(scope, channels, momentum)?),
             NormKind::Group => Norm::Group(GroupNorm::new(scope, channels, i64::from(config.groups))?),
         })
     }
 
-    /// `x` [B, C, H, W], same shape back.
+    /// `x` `[B, C, H, W]`, same shape back, in memory of its own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Norm::Batch(layer) => layer.forward(x),
@@ -102,23 +102,25 @@ impl Norm {
     }
 }
 
-/// `torch.nn.BatchNorm2d` (momentum 0.1, eps 1e-5) with statistics over groups of samples.
+/// `torch.nn.BatchNorm2d` (eps 1e-5) with statistics over groups of samples.
 #[derive(Clone, Debug)]
 pub struct BatchNorm2d {
     weight: Tensor,
     bias: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
+    momentum: f64,
     batches: Arc<AtomicI64>,
     mode: Arc<NormSwitch>,
 }
 
 impl BatchNorm2d {
-    const MOMENTUM: f64 = 0.1;
+    /// PyTorch's share of a batch in the running statistics.
+    pub const MOMENTUM: f64 = 0.1;
     const EPS: f64 = 1e-5;
 
     /// A layer over `channels`: scale 1, shift 0, running mean 0 and variance 1.
-    pub fn new(mut scope: Scope<'_>, channels: i64) -> Result<Self> {
+    pub fn new(mut scope: Scope<'_>, channels: i64, momentum: f64) -> Result<Self> {
         let ones = Tensor::ones(&[channels], Kind::Float, Device::Cpu)?;
         let zeros = Tensor::zeros(&[channels], Kind::Float, Device::Cpu)?;
         Ok(Self {
@@ -126,12 +128,13 @@ impl BatchNorm2d {
             bias: scope.parameter("bias", &zeros.copy()?)?,
             running_mean: scope.buffer("running_mean", &zeros.copy()?)?,
             running_var: scope.buffer("running_var", &ones.copy()?)?,
+            momentum,
             batches: scope.counter("num_batches_tracked"),
             mode: scope.norm_switch(),
         })
     }
 
-    /// `x` [B, C, H, W], same shape back.
+    /// `x` `[B, C, H, W]`, same shape back, in memory of its own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         // A frozen layer keeps its statistics as well: a network whose weights stand still would drift otherwise.
         let (NormMode::Train { group, step }, true) = (self.mode.get(), self.weight.requires_grad()) else {
@@ -154,11 +157,8 @@ impl BatchNorm2d {
             // Over the same batch as before: its statistics have been counted.
             return x.batch_norm(&self.weight, &self.bias, None, true, 0.0, Self::EPS);
         }
-        let momentum = if n >= step {
-            Self::MOMENTUM
-        } else {
-            1.0 - (1.0 - Self::MOMENTUM).powf(n as f64 / step as f64)
-        };
+        let momentum =
+            if n >= step { self.momentum } else { 1.0 - (1.0 - self.momentum).powf(n as f64 / step as f64) };
         self.batches.fetch_add(1, Ordering::Relaxed);
         self.apply(x, true, momentum)
     }
@@ -189,7 +189,7 @@ impl GroupNorm {
         })
     }
 
-    /// `x` [B, C, H, W], same shape back.
+    /// `x` `[B, C, H, W]`, same shape back, in memory of its own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         x.group_norm(self.groups, &self.weight, &self.bias, 1e-5)
     }

@@ -183,7 +183,7 @@ impl OptimizerName {
     }
 }
 
-pub(super) fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> SettingError {
+pub(crate) fn refuse(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> SettingError {
     SettingError { key, value: value.to_string(), allowed: allowed.into() }
 }
 

@@ -91,7 +91,11 @@ fn add_row(sheet: &mut Sheet, sample: &EvalSample, predicted: Prediction<'_>) ->
         Prediction::Classes(predicted) => {
             let truth = coloured(&sample.mask);
             let predicted = coloured(&predicted.to_kind(Kind::Uint8)?.to_vec_u8()?);
-            sheet.add_row([(size, &picture[..], false), (size, &truth[..], true), (size, &predicted[..], true)]);
+            sheet.add_row([
+                (size, &picture[..], false),
+                (size, &truth[..], true),
+                (size, &predicted[..], true),
+            ]);
         }
         Prediction::Points(found) => {
             let (mut truth, mut predicted) = (picture.clone(), picture.clone());
@@ -100,7 +104,11 @@ fn add_row(sheet: &mut Sheet, sample: &EvalSample, predicted: Prediction<'_>) ->
             mark(&mut truth, size, &places, &seen);
             let found: Vec<_> = found.iter().map(|p| p.map(|v| v as f32)).collect();
             mark(&mut predicted, size, &found, &vec![2; found.len()]);
-            sheet.add_row([(size, &picture[..], false), (size, &truth[..], false), (size, &predicted[..], false)]);
+            sheet.add_row([
+                (size, &picture[..], false),
+                (size, &truth[..], false),
+                (size, &predicted[..], false),
+            ]);
         }
     }
     Ok(())
