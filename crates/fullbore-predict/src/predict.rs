@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use fullbore_data::source::{Part, Pictures};
 use fullbore_data::{DecodeLimits, EvalConfig, EvalLoader, EvalSample, FaultPolicy, Source};
-use fullbore_feed::whole_images::{Answer, answer_whole_images};
+use fullbore_feed::whole_images::{Answer, Answerer, answer_whole_images, on_native_grid};
 use fullbore_nn::metrics::confusion::predicted_classes;
 use fullbore_torch::{Kind, Tensor};
 use fullbore_types::{SampleId, Size};
@@ -133,10 +133,9 @@ fn compute(
         notice(Notice::Done);
         failed.push(failure);
     };
-    let network = |bytes: &Tensor| trained.logits(bytes);
-    let ended = answer_whole_images(samples, &mut batch, trained.device(), network, |answer| {
+    let ended = answer_whole_images(samples, &mut batch, trained.device(), &mut Masks(trained), |answer| {
         match answer {
-            Answer::Logits(sample, logits) => {
+            Answer::Ready(sample, logits) => {
                 let classes = predicted_classes(&logits)?.to_kind(Kind::Uint8)?.to_vec_u8()?;
                 let name = pictures.result_name(sample.id);
                 jobs.send(Job::new(name, sample, classes)).map_err(|_| Ended::NobodyWrites)?;
@@ -159,6 +158,21 @@ fn compute(
         // Why nobody writes stands on the desk.
         Ok(()) | Err(Ended::NobodyWrites) => Ok((masks, failed)),
         Err(Ended::Torch(error)) => Err(error.into()),
+    }
+}
+
+struct Masks<'a>(&'a Trained);
+
+impl Answerer for Masks<'_> {
+    /// Logits on the native grid.
+    type Answer = Tensor;
+
+    fn network(&mut self, _: &[EvalSample], images: &Tensor) -> fullbore_torch::Result<Tensor> {
+        self.0.logits(images)
+    }
+
+    fn finish(&mut self, sample: &EvalSample, logits: &Tensor) -> fullbore_torch::Result<Tensor> {
+        on_native_grid(logits, sample)
     }
 }
 

@@ -277,7 +277,7 @@ mod tests {
         assert!(refused(|c| c.sigma = 0.0).starts_with("landmarks.sigma"));
         assert!(refused(|c| c.failure = f64::NAN).starts_with("landmarks.failure"));
         assert!(refused(|c| c.radii = vec![-1.0]).starts_with("landmarks.radii"));
-        assert!(refused(|c| drop(c.weights.insert("a".into(), f32::NAN))).starts_with("landmarks.weights"));
+        assert!(refused(|c| c.weights = [("a".into(), f32::NAN)].into()).starts_with("landmarks.weights"));
         assert!(refused(|c| c.flip_test = true).starts_with("landmarks.flip_test"));
     }
 }

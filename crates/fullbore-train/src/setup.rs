@@ -240,7 +240,7 @@ pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
     let batch = if plan.data.resize == Resize::Crop { 1 } else { plan.batch.size };
     let of = match plan.chosen()? {
         None => EvalOf::Masks(plan.data.classes.keys().cloned().collect()),
-        Some(chosen) => EvalOf::Landmarks(LandmarkEval {
+        Some(chosen) => EvalOf::Landmarks(Box::new(LandmarkEval {
             decode: plan.landmarks.decode,
             sigma_px: plan.landmarks.sigma.into(),
             test_time: TestTime {
@@ -251,7 +251,7 @@ pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
             radii: plan.landmarks.radii.clone(),
             failure: plan.landmarks.failure,
             chosen,
-        }),
+        })),
     };
     Ok(EvalSettings { of, batch: plan.eval.batch.unwrap_or(batch), loss: plan.loss.clone() })
 }

@@ -75,7 +75,7 @@ pub(super) fn score(
     })?;
     let loss = network.loss_sum.item()? / network.weight_sum.item()?.max(f64::MIN_POSITIVE);
     let errors = errors.unwrap_or_else(|| LandmarkErrors::new(numbers.len(), metrics));
-    Ok((loss, Scored::Landmarks(errors.scores()), images))
+    Ok((loss, Scored::Landmarks(Box::new(errors.scores())), images))
 }
 
 struct Network<'a> {

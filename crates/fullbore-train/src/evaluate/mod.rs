@@ -38,7 +38,7 @@ pub enum Scored {
     /// Name and scores of every class, pixels pooled over all images.
     Masks(Vec<(String, ClassScores)>),
     /// Distances between points.
-    Landmarks(LandmarkScores),
+    Landmarks(Box<LandmarkScores>),
 }
 
 impl Scores {
@@ -86,7 +86,7 @@ pub enum EvalOf {
     /// Masks: class names by index.
     Masks(Vec<String>),
     /// Landmarks.
-    Landmarks(LandmarkEval),
+    Landmarks(Box<LandmarkEval>),
 }
 
 /// What was predicted for one image.

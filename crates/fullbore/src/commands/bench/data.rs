@@ -46,7 +46,7 @@ impl Pass {
 
 /// Measures the loader and the raw loop in turn, as often as asked for, and reports the best pass of each.
 pub(super) fn run(args: DataArgs) -> Result<i32, CommandError> {
-    let plan = args.settings.plan()?;
+    let mut plan = args.settings.plan()?;
     plan.data.check()?;
     plan.check()?;
     let device = plan.device.resolve()?;
