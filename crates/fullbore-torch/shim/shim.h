@@ -118,6 +118,10 @@ const char* fb_library_folder();  // where libtorch_cpu.so was loaded from
 const char* fb_parallel_info();
 const char* fb_cpu_capability();
 
+// What makes the host wait for the device, of all threads from begin to end: values read, copies to the host.
+int fb_host_reads_begin(uint64_t* hook);
+int fb_host_reads_end(uint64_t hook, uint64_t* reads, uint64_t* copies);
+
 // any accelerator, through libtorch_cpu's generic interface
 int fb_device_memory(int device_index, uint64_t* free_bytes, uint64_t* total_bytes);
 int fb_device_allocator(int device_index, uint64_t* in_use, uint64_t* reserved, uint64_t* peak);

@@ -172,6 +172,9 @@ unsafe extern "C" {
     pub(crate) fn fb_parallel_info() -> *const c_char;
     pub(crate) fn fb_cpu_capability() -> *const c_char;
 
+    pub(crate) fn fb_host_reads_begin(hook: *mut u64) -> c_int;
+    pub(crate) fn fb_host_reads_end(hook: u64, reads: *mut u64, copies: *mut u64) -> c_int;
+
     pub(crate) fn fb_device_memory(index: c_int, free_bytes: *mut u64, total_bytes: *mut u64) -> c_int;
     pub(crate) fn fb_device_allocator(
         index: c_int,
