@@ -60,6 +60,8 @@ int fb_list_drop_grads(const fb_list* list);
 int fb_foreach_copy(const fb_list* destination, const fb_list* source);
 int fb_foreach_zero(const fb_list* list);
 int fb_foreach_scale(const fb_list* list, double factor);
+// Only where the 0-dim f32 tensor `when` is 1; it is 0 or 1.
+int fb_foreach_copy_if(const fb_list* destination, const fb_list* source, at::Tensor* when);
 // Nothing happens where the 0-dim f32 tensor `unless` is 1; null: always.
 int fb_foreach_lerp(const fb_list* list, const fb_list* towards, double weight, at::Tensor* unless);
 int fb_foreach_norm(const fb_list* list, at::Tensor** out);

@@ -148,6 +148,11 @@ unsafe extern "C" {
     pub(crate) fn fb_foreach_copy(destination: *const CList, source: *const CList) -> c_int;
     pub(crate) fn fb_foreach_zero(list: *const CList) -> c_int;
     pub(crate) fn fb_foreach_scale(list: *const CList, factor: f64) -> c_int;
+    pub(crate) fn fb_foreach_copy_if(
+        destination: *const CList,
+        source: *const CList,
+        when: *mut C_tensor,
+    ) -> c_int;
     pub(crate) fn fb_foreach_lerp(
         list: *const CList,
         towards: *const CList,
