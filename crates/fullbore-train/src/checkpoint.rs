@@ -1,5 +1,6 @@
 //! A run's state in one file: weights, average, optimizer, progress, and the plan that made them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -81,6 +82,12 @@ fn add(
     Ok(())
 }
 
+/// The same tensor without a copy of its elements.
+fn borrowed<'a>(tensor: &'a NamedTensor<'_>) -> NamedTensor<'a> {
+    let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+    NamedTensor { name, dtype: tensor.dtype, shape, bytes: Cow::Borrowed(&tensor.bytes) }
+}
+
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plans and progress are plain data")
 }
@@ -103,6 +110,12 @@ impl Saved {
         let plan = file.json(path, PLAN)?;
         let progress = file.json(path, PROGRESS)?;
         Ok(Self { file, path: path.display().to_string(), plan, progress })
+    }
+
+    /// Writes the file again, to another place.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), CheckpointError> {
+        let tensors: Vec<_> = self.file.tensors.values().map(borrowed).collect();
+        fullbore_checkpoint::write(path, &tensors, &self.file.metadata)
     }
 
     /// Puts weights, average and optimizer state into an engine of the same plan.

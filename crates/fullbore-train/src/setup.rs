@@ -41,9 +41,17 @@ pub struct Prepared {
     _deterministic: Option<Deterministic>,
 }
 
-/// Checks a plan against the machine and the files, and builds what a run needs: with fresh weights, or with the
-/// state of `resume`.
-pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
+/// What a run begins with.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Fresh weights.
+    Anew,
+    /// The state that it was left in; the plan is the saved one.
+    GoOn(&'a Saved),
+}
+
+/// Checks a plan against the machine and the files, and builds what a run needs.
+pub fn prepare(plan: &Plan, start: Start<'_>) -> Result<Prepared, TrainError> {
     plan.data.check()?;
     plan.check()?;
     plan.memory.check()?;
@@ -52,13 +60,14 @@ pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainErr
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
     let engine = engine(plan, device, precision)?;
-    let progress = match resume {
-        None => Progress::default(),
-        Some(saved) => {
+    let mut progress = Progress::default();
+    match start {
+        Start::Anew => {}
+        Start::GoOn(saved) => {
             saved.restore(&engine)?;
-            saved.progress.clone()
+            progress = saved.progress.clone();
         }
-    };
+    }
     let workers = workers(plan, device);
     let augment = Augmentation::decide(plan, device, workers)?;
     Ok(Prepared {

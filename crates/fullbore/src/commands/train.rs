@@ -5,13 +5,15 @@ use std::time::SystemTime;
 
 use clap::Args;
 use fullbore_events::{BadSampleList, EventLog, Reporter, RunDir, RunStatus};
+use fullbore_train::Plan;
 use fullbore_train::checkpoint::Saved;
 use fullbore_train::memory::Faults;
+use fullbore_train::resume::newest_state;
 use fullbore_train::run::{Summary, train};
-use fullbore_train::{Plan, setup};
+use fullbore_train::setup::{self, Prepared, Start};
 
 use super::{CommandError, Settings, metrics};
-use crate::config::to_yaml;
+use crate::config::{Layers, to_yaml};
 use crate::progress::Progress;
 use crate::render::{printable, say};
 use crate::{exit_codes, interrupt};
@@ -21,7 +23,7 @@ use crate::{exit_codes, interrupt};
 pub(super) struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
-    /// Go on with a run that was interrupted, in its folder and with its settings
+    /// Go on with a run that was stopped or killed, in its folder and with its settings
     #[arg(long, value_name = "RUN", conflicts_with_all = ["files", "set"])]
     resume: Option<PathBuf>,
     /// Fail on purpose as if memory had run out, to see that the run survives it: oom@step:12,oom@backward:20x2,oom@eval:3
@@ -48,30 +50,14 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let stop = interrupt::stop_flag()?;
     let faults = Faults::new(args.inject.parse()?);
     let (plan, mut prepared, run_dir) = match &args.resume {
-        None => {
-            let plan = args.settings.plan()?;
-            // Everything that can be refused is refused before the run folder exists.
-            let prepared = setup::prepare(&plan, None)?;
-            let run_dir = new_run_dir(&plan)?;
-            write(&run_dir.plan(), &to_yaml(&serde_json::to_value(&plan).unwrap_or_default()))?;
-            (plan, prepared, run_dir)
-        }
-        Some(folder) => {
-            let run_dir = RunDir::open(folder)?;
-            let saved = Saved::read(&run_dir.last_checkpoint())?;
-            let prepared = setup::prepare(&saved.plan, Some(&saved))?;
-            (saved.plan, prepared, run_dir)
-        }
+        None => begin(args.settings.plan()?, Start::Anew)?,
+        Some(folder) => go_on(folder)?,
     };
     prepared.engine.faults = faults;
     let log = EventLog::open(&run_dir.events())?;
     let bad_samples = BadSampleList::new(run_dir.bad_samples());
     let reporter = Reporter::new(vec![Box::new(log), Box::new(bad_samples), Box::new(Progress::on_stderr())]);
-    let summary = train(&plan, prepared, &run_dir, &reporter, &stop).inspect_err(|_| {
-        if run_dir.last_checkpoint().exists() {
-            eprintln!("what was learnt is saved; once the cause is mended: {}", resume_command(&run_dir));
-        }
-    })?;
+    let summary = train(&plan, prepared, &run_dir, &reporter, &stop)?;
     let json = to_json(&summary, &plan, &run_dir);
     write(&run_dir.summary(), &format!("{json:#}\n"))?;
     if args.json {
@@ -86,6 +72,29 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     Ok(exit_codes::INTERRUPTED)
 }
 
+/// A new run. Everything that can be refused is refused before its folder exists.
+fn begin(plan: Plan, start: Start<'_>) -> Result<(Plan, Prepared, RunDir), CommandError> {
+    let prepared = setup::prepare(&plan, start)?;
+    let run_dir = new_run_dir(&plan)?;
+    write(&run_dir.plan(), &to_yaml(&serde_json::to_value(&plan).unwrap_or_default()))?;
+    Ok((plan, prepared, run_dir))
+}
+
+/// The run in `folder`, from its newest checkpoint; from its beginning when it was killed before it had one.
+fn go_on(folder: &Path) -> Result<(Plan, Prepared, RunDir), CommandError> {
+    let run_dir = RunDir::open(folder)?;
+    if let Some(saved) = newest_state(&run_dir)? {
+        let prepared = setup::prepare(&saved.plan, Start::GoOn(&saved))?;
+        return Ok((saved.plan, prepared, run_dir));
+    }
+    let mut layers = Layers::new();
+    layers.add_file(&run_dir.plan())?;
+    let plan: Plan = layers.resolve()?.0;
+    let prepared = setup::prepare(&plan, Start::Anew)?;
+    eprintln!("{} has no checkpoint yet: it begins anew", printable(&folder.display().to_string()));
+    Ok((plan, prepared, run_dir))
+}
+
 fn resume_command(run_dir: &RunDir) -> String {
     format!("fullbore train --resume {}", printable(&run_dir.path().display().to_string()))
 }
@@ -97,8 +106,12 @@ fn new_run_dir(plan: &Plan) -> Result<RunDir, fullbore_events::RunDirError> {
     }
 }
 
+/// Writes a file whole or not at all, as far as a kill is concerned.
 fn write(path: &Path, text: &str) -> Result<(), OutputError> {
-    std::fs::write(path, text).map_err(|source| OutputError::Write { path: path.into(), source })
+    let unfinished = path.with_extension("tmp");
+    std::fs::write(&unfinished, text)
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|source| OutputError::Write { path: path.into(), source })
 }
 
 fn to_json(summary: &Summary, plan: &Plan, run_dir: &RunDir) -> serde_json::Value {

@@ -17,6 +17,7 @@ mod doctor_shows_the_machine;
 mod eval_agrees_with_training;
 mod init_writes_settings_that_train;
 mod interrupt_and_resume;
+mod killed_at_any_moment;
 mod memory_runs_short;
 mod mixed_formats_train_together;
 mod optimizers_and_schedules_train;
