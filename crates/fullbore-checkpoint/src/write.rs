@@ -38,7 +38,7 @@ pub fn write(
         tensors.iter().try_for_each(|tensor| file.write_all(&tensor.bytes))
     })
     .map_err(|source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             CheckpointError::DiskFull { path: path.into(), needed_bytes, source }
         }
         _ => CheckpointError::Write { path: path.into(), source },

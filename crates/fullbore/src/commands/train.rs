@@ -57,7 +57,14 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let log = EventLog::open(&run_dir.events())?;
     let bad_samples = BadSampleList::new(run_dir.bad_samples());
     let reporter = Reporter::new(vec![Box::new(log), Box::new(bad_samples), Box::new(Progress::on_stderr())]);
-    let summary = train(&plan, prepared, &run_dir, &reporter, &stop)?;
+    let summary = train(&plan, prepared, &run_dir, &reporter, &stop).inspect_err(|_| {
+        if run_dir.last_checkpoint().exists() {
+            eprintln!(
+                "the newest checkpoint is whole; once the cause is mended: {}",
+                resume_command(&run_dir)
+            );
+        }
+    })?;
     let json = to_json(&summary, &plan, &run_dir);
     write(&run_dir.summary(), &format!("{json:#}\n"))?;
     if args.json {

@@ -12,6 +12,7 @@ mod bench_data_shows_where_time_goes;
 mod canvases_score_on_the_native_grid;
 mod checkpoints_are_checked;
 mod checkpoints_as_asked;
+mod disk_full_keeps_the_last_checkpoint;
 mod divergence_stops_the_run;
 mod doctor_shows_the_machine;
 mod eval_agrees_with_training;

@@ -81,6 +81,13 @@ impl Scene {
         self.spawn(Command::new(binary()).args(args))
     }
 
+    /// `fullbore ARGS` where no file can grow beyond `kib`.
+    pub(crate) fn with_small_files(&self, kib: u64, args: &[&str]) -> Outcome {
+        // The unit of ulimit -f is 512 bytes in some shells and 1 KiB in others: /bin/sh has the former.
+        let command = format!("ulimit -f {} && exec \"$0\" \"$@\"", 2 * kib);
+        self.spawn(Command::new("sh").args(["-c", &command]).arg(binary()).args(args)).finish()
+    }
+
     fn spawn(&self, command: &mut Command) -> Running {
         let child = command
             .current_dir(self.folder.path())
