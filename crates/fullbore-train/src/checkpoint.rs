@@ -132,12 +132,31 @@ impl Saved {
 
     /// Puts weights into a model; everything must be there.
     pub fn restore_weights(&self, params: &fullbore_nn::Params, which: Weights) -> Result<(), TrainError> {
+        let report = self.load_weights(params, which)?;
+        if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
+    }
+
+    /// Puts those weights into a model that fit.
+    pub(crate) fn load_weights(
+        &self,
+        params: &fullbore_nn::Params,
+        which: Weights,
+    ) -> fullbore_torch::Result<LoadReport> {
         let prefix = match which {
             Weights::Raw => MODEL,
             Weights::Evaluated => self.file.evaluated(),
         };
-        let report = weights::load(params, self.file.part(prefix))?;
-        if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
+        weights::load(params, self.file.part(prefix))
+    }
+
+    /// Whether the run kept an average of its weights.
+    pub(crate) fn has_average(&self) -> bool {
+        self.file.evaluated() == EMA
+    }
+
+    /// The file that was read.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     fn restore_state(&self, prefix: &str, state: Vec<(String, Tensor)>) -> Result<(), TrainError> {

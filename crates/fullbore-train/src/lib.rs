@@ -15,6 +15,7 @@ pub mod early_stop;
 pub mod ema;
 mod error;
 pub mod evaluate;
+mod fine_tune;
 mod log_window;
 pub mod memory;
 pub mod metric;

@@ -238,6 +238,9 @@ impl<'a> Run<'a> {
             steps_total: self.steps_total,
             plan: serde_json::to_value(self.plan).ok(),
         });
+        if let Some(fine_tuning) = &self.ground.fine_tuning {
+            self.reporter.emit(fine_tuning.clone());
+        }
         self.ground.augment.announce(self.reporter);
     }
 

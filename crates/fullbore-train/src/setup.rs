@@ -7,6 +7,7 @@ use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
     Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
+use fullbore_events::Event;
 use fullbore_feed::{Finish, Normalize};
 use fullbore_nn::Params;
 use fullbore_nn::layers::recompute::Activation;
@@ -19,6 +20,7 @@ use crate::augmentation::Augmentation;
 use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
 use crate::evaluate::EvalSettings;
+use crate::fine_tune;
 use crate::plan::Plan;
 use crate::step::{Engine, StepSettings};
 
@@ -38,6 +40,8 @@ pub struct Prepared {
     pub engine: Engine,
     /// How far the run has come.
     pub progress: Progress,
+    /// What the run began with, when that is another run's weights.
+    pub(crate) fine_tuning: Option<Event>,
     _deterministic: Option<Deterministic>,
 }
 
@@ -48,6 +52,8 @@ pub enum Start<'a> {
     Anew,
     /// The state that it was left in; the plan is the saved one.
     GoOn(&'a Saved),
+    /// Another run's weights.
+    FineTune(&'a Saved),
 }
 
 /// Checks a plan against the machine and the files, and builds what a run needs.
@@ -60,13 +66,14 @@ pub fn prepare(plan: &Plan, start: Start<'_>) -> Result<Prepared, TrainError> {
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
     let engine = engine(plan, device, precision)?;
-    let mut progress = Progress::default();
+    let (mut progress, mut fine_tuning) = (Progress::default(), None);
     match start {
         Start::Anew => {}
         Start::GoOn(saved) => {
             saved.restore(&engine)?;
             progress = saved.progress.clone();
         }
+        Start::FineTune(saved) => fine_tuning = Some(fine_tune::begin(saved, plan, &engine)?),
     }
     let workers = workers(plan, device);
     let augment = Augmentation::decide(plan, device, workers)?;
@@ -78,6 +85,7 @@ pub fn prepare(plan: &Plan, start: Start<'_>) -> Result<Prepared, TrainError> {
         augment,
         engine,
         progress,
+        fine_tuning,
         _deterministic: deterministic,
     })
 }

@@ -12,7 +12,7 @@ use fullbore_train::resume::newest_state;
 use fullbore_train::run::{Summary, train};
 use fullbore_train::setup::{self, Prepared, Start};
 
-use super::{CommandError, Settings, metrics};
+use super::{CommandError, Settings, Which, metrics};
 use crate::config::{Layers, to_yaml};
 use crate::progress::Progress;
 use crate::render::{printable, say};
@@ -20,18 +20,38 @@ use crate::{exit_codes, interrupt};
 
 /// Arguments of `fullbore train`.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
-    /// Go on with a run that was stopped or killed, in its folder and with its settings
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["files", "set"])]
+    /// Go on with a run that was stopped or killed, in its folder and with its settings; or fine-tune its weights (below)
+    #[arg(long, value_name = "RUN|CHECKPOINT")]
     resume: Option<PathBuf>,
     /// Fail on purpose as if memory had run out, to see that the run survives it: oom@step:12,oom@backward:20x2,oom@eval:3
     #[arg(long, value_name = "FAULTS", default_value = "", hide_default_value = true)]
     inject: String,
+    /// Fine-tune from this checkpoint of --resume RUN [default: best]
+    #[arg(long, value_name = "WHICH", requires = "resume")]
+    from: Option<Which>,
     /// Print one machine-readable summary as the last line of standard output
     #[arg(long)]
     json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Fine-tuning: --resume with settings (FILE, --set), with --from or with a checkpoint file begins a new run in a new folder. The
+settings are those of the old run with yours over them, but for run.dir. The weights are kept (their average, where the old run
+kept one); optimizer state, schedule and best score begin anew. What was kept and what differs is told, and noted in
+events.jsonl. Settings that make another network are refused.";
+
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+enum ResumeError {
+    #[error("--from {from} chooses among the checkpoints of a run, and {} is a checkpoint", .path.display())]
+    #[diagnostic(
+        code(config::from_of_a_checkpoint),
+        help("leave out --from, or give --resume the run's folder")
+    )]
+    FromOfACheckpoint { from: &'static str, path: PathBuf },
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -51,7 +71,11 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let faults = Faults::new(args.inject.parse()?);
     let (plan, mut prepared, run_dir) = match &args.resume {
         None => begin(args.settings.plan()?, Start::Anew)?,
-        Some(folder) => go_on(folder)?,
+        Some(path) if args.settings.is_empty() && args.from.is_none() && !path.is_file() => go_on(path)?,
+        Some(path) => {
+            let saved = Saved::read(&weights_to_tune(path, args.from)?)?;
+            begin(args.settings.plan_over(&saved.plan)?, Start::FineTune(&saved))?
+        }
     };
     prepared.engine.faults = faults;
     let log = EventLog::open(&run_dir.events())?;
@@ -100,6 +124,21 @@ fn go_on(folder: &Path) -> Result<(Plan, Prepared, RunDir), CommandError> {
     let prepared = setup::prepare(&plan, Start::Anew)?;
     eprintln!("{} has no checkpoint yet: it begins anew", printable(&folder.display().to_string()));
     Ok((plan, prepared, run_dir))
+}
+
+/// The checkpoint to begin with: `path` itself, or one of the run in `path`.
+fn weights_to_tune(path: &Path, from: Option<Which>) -> Result<PathBuf, CommandError> {
+    match from {
+        Some(from) if path.is_file() => {
+            let from = match from {
+                Which::Best => "best",
+                Which::Last => "last",
+            };
+            Err(Box::new(ResumeError::FromOfACheckpoint { from, path: path.into() }))
+        }
+        None if path.is_file() => Ok(path.into()),
+        _ => Ok(from.unwrap_or(Which::Best).of(&RunDir::open(path)?)),
+    }
 }
 
 fn resume_command(run_dir: &RunDir) -> String {

@@ -16,6 +16,7 @@ mod disk_full_keeps_the_last_checkpoint;
 mod divergence_stops_the_run;
 mod doctor_shows_the_machine;
 mod eval_agrees_with_training;
+mod fine_tunes_in_a_new_run;
 mod init_writes_settings_that_train;
 mod interrupt_and_resume;
 mod killed_at_any_moment;
