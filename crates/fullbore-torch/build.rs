@@ -10,6 +10,7 @@ const SHIM: &[&str] = &[
     "shim/autocast.cpp",
     "shim/cpu_allocator.cpp",
     "shim/error.cpp",
+    "shim/host_reads.cpp",
     "shim/list.cpp",
     "shim/optimizer.cpp",
     "shim/process.cpp",
@@ -47,6 +48,8 @@ fn compiler(torch: &Path) -> cc::Build {
         .std("c++20")
         .flag("-O2")
         .define("AT_PER_OPERATOR_HEADERS", None)
+        // As libtorch itself is built: some classes have other members without it.
+        .define("NDEBUG", None)
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         // libtorch's headers are not ours to clean up: -isystem keeps their warnings quiet.
         .flag("-isystem")

@@ -21,9 +21,9 @@ pub mod training;
 mod write;
 
 pub use error::CheckpointError;
-pub use read::{Checkpoint, MAX_HEADER_BYTES, read};
+pub use read::{Checkpoint, MAX_HEADER_BYTES, read, read_metadata};
 pub use tensor::{Dtype, NamedTensor};
-pub use write::write;
+pub use write::{remove_unfinished, write};
 
 /// Version of the file's meaning that this crate writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;

@@ -38,18 +38,7 @@ pub struct Checkpoint {
 /// # Errors
 /// Each way a file can be wrong is its own [`CheckpointError`]; see there.
 pub fn read(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let (mut file, file_bytes) = open(path)?;
-    let header = read_header(&mut file, path, file_bytes)?;
-    let parsed = parse_header(&header, path)?;
-    let expected_bytes = (8 + header.len() as u64).saturating_add(parsed.data_len() as u64);
-    if file_bytes < expected_bytes {
-        return Err(CheckpointError::Truncated { path: path.into(), expected_bytes, got_bytes: file_bytes });
-    }
-    if file_bytes > expected_bytes {
-        let reason = format!("{} bytes follow after its end", file_bytes - expected_bytes);
-        return Err(CheckpointError::Damaged { path: path.into(), reason });
-    }
-
+    let (mut file, header, parsed) = open_whole(path)?;
     let mut metadata: BTreeMap<_, _> = parsed.metadata().clone().unwrap_or_default().into_iter().collect();
     let format = format_of(&metadata, path)?;
     let mut check = match format {
@@ -71,6 +60,35 @@ pub fn read(path: &Path) -> Result<Checkpoint, CheckpointError> {
         check.finish(path)?;
     }
     Ok(Checkpoint { tensors, metadata, format })
+}
+
+/// Reads what is stored beside the tensors, without the file's own entries. The tensors are not read, so nothing checks
+/// their bytes; only the file's length is.
+///
+/// # Errors
+/// As [`read`], but for damage.
+pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
+    let (_, _, parsed) = open_whole(path)?;
+    let mut metadata: BTreeMap<_, _> = parsed.metadata().clone().unwrap_or_default().into_iter().collect();
+    metadata.remove(FORMAT_KEY);
+    metadata.remove(CRC_KEY);
+    Ok(metadata)
+}
+
+/// Opens a file that is as long as its header promises, and reads as far as the tensors.
+fn open_whole(path: &Path) -> Result<(File, Vec<u8>, Metadata), CheckpointError> {
+    let (mut file, file_bytes) = open(path)?;
+    let header = read_header(&mut file, path, file_bytes)?;
+    let parsed = parse_header(&header, path)?;
+    let expected_bytes = (8 + header.len() as u64).saturating_add(parsed.data_len() as u64);
+    if file_bytes < expected_bytes {
+        return Err(CheckpointError::Truncated { path: path.into(), expected_bytes, got_bytes: file_bytes });
+    }
+    if file_bytes > expected_bytes {
+        let reason = format!("{} bytes follow after its end", file_bytes - expected_bytes);
+        return Err(CheckpointError::Damaged { path: path.into(), reason });
+    }
+    Ok((file, header, parsed))
 }
 
 /// Opens a regular file and tells its length. Looks before opening: opening a pipe would wait for ever.
@@ -256,6 +274,14 @@ mod tests {
         assert_eq!(checkpoint.metadata, metadata);
         assert_eq!(checkpoint.format, Some(FORMAT));
         assert_eq!(checkpoint.tensors.into_values().collect::<Vec<_>>(), tensors);
+    }
+
+    #[test]
+    fn metadata_is_read_alone_and_of_whole_files_only() {
+        let (_folder, path, bytes) = saved();
+        assert_eq!(read_metadata(&path).unwrap(), read(&path).unwrap().metadata);
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(matches!(read_metadata(&path), Err(CheckpointError::Truncated { .. })));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{CRC_KEY, CheckpointError, FORMAT, FORMAT_KEY, MAX_HEADER_BYTES, Name
 ///
 /// The bytes go to a temporary file in the same folder, which is synced to disk and renamed over `path`; then
 /// the folder is synced. Whatever fails, the file that was at `path` before is untouched and the temporary file
-/// is removed (only a killed process can leave one behind, named `.NAME.*.tmp`). The entries `fullbore.format`
+/// is removed (only a killed process can leave one behind, named `.NAME.*.tmp`: [`remove_unfinished`]). The entries `fullbore.format`
 /// and `fullbore.crc32` of `metadata` are replaced by the file's own.
 ///
 /// Costs one pass over the bytes for the checksum and one for writing; no copy of the tensors is made.
@@ -38,11 +38,23 @@ pub fn write(
         tensors.iter().try_for_each(|tensor| file.write_all(&tensor.bytes))
     })
     .map_err(|source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             CheckpointError::DiskFull { path: path.into(), needed_bytes, source }
         }
         _ => CheckpointError::Write { path: path.into(), source },
     })
+}
+
+/// Removes what killed processes left of unfinished checkpoints in `folder`. Nobody may be writing there. What cannot be
+/// removed stays: it is in nobody's way.
+pub fn remove_unfinished(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(b".") && name.ends_with(b".tmp") {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Sorts by falling element size, then name (the order of the safetensors format: it keeps every tensor
@@ -238,6 +250,26 @@ mod tests {
         assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read(&path).unwrap(), before);
         assert_eq!(files_in(folder.path()), ["last.safetensors"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("last.safetensors");
+        let mut unfinished = None;
+        let stopped = replace_file(&path, |_| {
+            unfinished = files_in(folder.path()).pop();
+            Err(io::ErrorKind::Interrupted.into())
+        });
+        assert!(stopped.is_err());
+        // A kill leaves it there.
+        std::fs::write(folder.path().join(unfinished.unwrap()), "half of it").unwrap();
+        for other in ["last.safetensors", ".hidden", "notes.tmp"] {
+            std::fs::write(folder.path().join(other), "").unwrap();
+        }
+        remove_unfinished(folder.path());
+        assert_eq!(files_in(folder.path()), [".hidden", "last.safetensors", "notes.tmp"]);
+        remove_unfinished(&folder.path().join("none"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::{
+    collections::HashSet,
     fs::{File, OpenOptions},
     io,
     path::PathBuf,
@@ -7,26 +8,32 @@ use std::{
 use crate::{Event, Record, Sink};
 
 /// Lists the bad samples of a run in a CSV file with the columns name, file, reason, replaced_by: one row for each,
-/// in the order in which they were met. The file appears with the first one and grows over resumed runs.
+/// in the order in which they were met. The file appears with the first one and grows over resumed runs; a run that
+/// repeats steps after a kill does not list a sample again.
 #[derive(Debug)]
 pub struct BadSampleList {
     path: PathBuf,
     out: Option<csv::Writer<File>>,
+    /// Samples of earlier runs.
+    listed: HashSet<String>,
     trouble: Option<String>,
 }
 
 impl BadSampleList {
     /// A list that will be written to `path`.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, out: None, trouble: None }
+        Self { path, out: None, listed: HashSet::new(), trouble: None }
     }
 
     fn append(&mut self, row: [&str; 4]) -> csv::Result<()> {
         let out = match &mut self.out {
             Some(out) => out,
             None => {
-                let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
+                let file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
                 let is_new = file.metadata()?.len() == 0;
+                let rows = csv::ReaderBuilder::new().flexible(true).from_reader(&file).into_records();
+                self.listed =
+                    rows.map_while(Result::ok).filter_map(|row| row.get(0).map(str::to_string)).collect();
                 let out = self.out.insert(csv::Writer::from_writer(file));
                 if is_new {
                     out.write_record(["name", "file", "reason", "replaced_by"])?;
@@ -34,7 +41,9 @@ impl BadSampleList {
                 out
             }
         };
-        out.write_record(row)?;
+        if !self.listed.contains(row[0]) {
+            out.write_record(row)?;
+        }
         Ok(out.flush()?)
     }
 }
@@ -74,7 +83,7 @@ mod tests {
     fn the_list_has_a_header_once_and_a_row_for_each() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad_samples.csv");
-        for (name, replaced_by) in [("a", Some("b")), ("c", None)] {
+        for (name, replaced_by) in [("a", Some("b")), ("c", None), ("a", Some("b"))] {
             let reporter = Reporter::new(vec![Box::new(BadSampleList::new(path.clone()))]);
             reporter.emit(Event::EpochStarted { epoch: 0 });
             reporter.emit(bad(name, "torn, \"here\"", replaced_by));

@@ -40,6 +40,19 @@ pub enum Event {
         /// The resolved plan.
         plan: Option<serde_json::Value>,
     },
+    /// The run begins with the weights of another one.
+    FineTuning {
+        /// The checkpoint that holds them.
+        checkpoint: String,
+        /// Optimizer steps that made them.
+        step: u64,
+        /// What is taken over, in words.
+        kept: String,
+        /// What begins anew, in words.
+        anew: String,
+        /// Settings that differ from that run's: `key: old -> new`.
+        changed: Vec<String>,
+    },
     /// An epoch begins.
     EpochStarted {
         /// The epoch.

@@ -67,14 +67,15 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Opens `path` to append to it, and creates it when it is not there.
+    /// Opens `path` to append to it, and creates it when it is not there. A torn last line, as a killed process leaves
+    /// it, is cut off.
     ///
     /// # Errors
     /// [`EventLogError::Create`].
     pub fn open(path: &Path) -> Result<Self, EventLogError> {
         let fail = |source| EventLogError::Create { path: path.into(), source };
         let mut out = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(fail)?;
-        let torn = ends_within_a_line(&mut out).map_err(fail)?;
+        let torn = !ends_with_a_line(&mut out).map_err(fail)?;
         Ok(Self { path: path.into(), out, torn, failed_before: false, trouble: None })
     }
 
@@ -108,14 +109,22 @@ impl Sink for EventLog {
     }
 }
 
-fn ends_within_a_line(file: &mut File) -> io::Result<bool> {
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
+/// Cuts off a last line that is no event. Says whether the file then ends with a line's end.
+fn ends_with_a_line(file: &mut File) -> io::Result<bool> {
+    let bytes = file.metadata()?.len();
+    let start = bytes.saturating_sub(MAX_LINE_BYTES as u64);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    file.take(bytes - start).read_to_end(&mut tail)?;
+    let last = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    if last.is_empty() {
+        return Ok(true);
     }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    Ok(last != *b"\n")
+    if serde_json::from_slice::<Record>(last).is_err() {
+        file.set_len(bytes - last.len() as u64)?;
+        return Ok(last.len() < tail.len() || start == 0);
+    }
+    Ok(false)
 }
 
 /// Reads the events of a run, one at a time.
@@ -234,11 +243,8 @@ mod tests {
         assert_eq!(read.unwrap(), [record(0)]);
 
         log_of(2..3, &path);
-        let mut events = read_events(&path).unwrap();
-        assert_eq!(events.next().unwrap().unwrap(), record(0));
-        assert!(matches!(events.next().unwrap().unwrap_err(), EventLogError::Line { line: 2, .. }));
-        assert_eq!(events.next().unwrap().unwrap(), record(2));
-        assert!(events.next().is_none());
+        let read: Result<Vec<_>, _> = read_events(&path).unwrap().collect();
+        assert_eq!(read.unwrap(), [record(0), record(2)]);
     }
 
     #[test]
@@ -247,6 +253,24 @@ mod tests {
         let path = folder.path().join("events.jsonl");
         std::fs::write(&path, serde_json::to_string(&record(7)).unwrap()).unwrap();
         assert_eq!(good(&path), [record(7)]);
+        log_of(8..9, &path);
+        assert_eq!(good(&path), [record(7), record(8)]);
+    }
+
+    #[test]
+    fn a_log_after_an_endless_torn_line_is_readable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        for (length, lost) in [(1, 0), (MAX_LINE_BYTES - 1, 0), (MAX_LINE_BYTES, 0), (MAX_LINE_BYTES + 9, 1)]
+        {
+            log_of(0..1, &path);
+            let text = [std::fs::read(&path).unwrap(), vec![b'x'; length]].concat();
+            std::fs::write(&path, text).unwrap();
+            log_of(1..2, &path);
+            let items: Vec<_> = read_events(&path).unwrap().collect();
+            assert_eq!((items.len(), good(&path)), (2 + lost, vec![record(0), record(1)]), "{length}");
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 
     #[test]

@@ -1,8 +1,11 @@
 // Lists of tensors and what is done to all of them at once.
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_foreach_sub.h>
 #include <ATen/ops/_foreach_zero.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/linalg_vector_norm.h>
@@ -87,6 +90,27 @@ extern "C" int fb_foreach_copy(const fb_list* destination, const fb_list* source
   return guard([&] {
     at::NoGradGuard no_grad;
     at::_foreach_copy_(destination->tensors, source->tensors);
+  });
+}
+
+extern "C" int fb_foreach_copy_if(const fb_list* destination, const fb_list* source, at::Tensor* when) {
+  return guard([&] {
+    at::NoGradGuard no_grad;
+    const size_t n = destination->tensors.size();
+    TORCH_CHECK(source->tensors.size() == n, "copy_if got ", n, " tensors and ", source->tensors.size(), " to copy from");
+    if (n == 0) return;
+    // to = from + (to - from) * (1 - when). In floats NaN * 0 would be NaN, and the sum would be rounded; with the bits as
+    // integers, which wrap around, both ends are exact.
+    std::vector<at::Tensor> to, from;
+    for (size_t i = 0; i < n; ++i) {
+      fullbore::check_same_layout(destination->tensors[i], source->tensors[i], "the source", i);
+      TORCH_CHECK(destination->tensors[i].scalar_type() == at::kFloat, "copy_if got tensor ", i, " which is not f32");
+      to.push_back(destination->tensors[i].view(at::kInt));
+      from.push_back(source->tensors[i].view(at::kInt));
+    }
+    at::_foreach_sub_(to, from);
+    at::_foreach_mul_(to, (1 - *when).to(at::kInt));
+    at::_foreach_add_(to, from);
   });
 }
 

@@ -60,6 +60,8 @@ int fb_list_drop_grads(const fb_list* list);
 int fb_foreach_copy(const fb_list* destination, const fb_list* source);
 int fb_foreach_zero(const fb_list* list);
 int fb_foreach_scale(const fb_list* list, double factor);
+// Only where the 0-dim f32 tensor `when` is 1; it is 0 or 1.
+int fb_foreach_copy_if(const fb_list* destination, const fb_list* source, at::Tensor* when);
 // Nothing happens where the 0-dim f32 tensor `unless` is 1; null: always.
 int fb_foreach_lerp(const fb_list* list, const fb_list* towards, double weight, at::Tensor* unless);
 int fb_foreach_norm(const fb_list* list, at::Tensor** out);
@@ -117,6 +119,10 @@ int fb_set_rng_state(int device_type, int device_index, at::Tensor* state);
 const char* fb_library_folder();  // where libtorch_cpu.so was loaded from
 const char* fb_parallel_info();
 const char* fb_cpu_capability();
+
+// What makes the host wait for the device, of all threads from begin to end: values read, copies to the host.
+int fb_host_reads_begin(uint64_t* hook);
+int fb_host_reads_end(uint64_t hook, uint64_t* reads, uint64_t* copies);
 
 // any accelerator, through libtorch_cpu's generic interface
 int fb_device_memory(int device_index, uint64_t* free_bytes, uint64_t* total_bytes);

@@ -148,6 +148,11 @@ unsafe extern "C" {
     pub(crate) fn fb_foreach_copy(destination: *const CList, source: *const CList) -> c_int;
     pub(crate) fn fb_foreach_zero(list: *const CList) -> c_int;
     pub(crate) fn fb_foreach_scale(list: *const CList, factor: f64) -> c_int;
+    pub(crate) fn fb_foreach_copy_if(
+        destination: *const CList,
+        source: *const CList,
+        when: *mut C_tensor,
+    ) -> c_int;
     pub(crate) fn fb_foreach_lerp(
         list: *const CList,
         towards: *const CList,
@@ -171,6 +176,9 @@ unsafe extern "C" {
     pub(crate) fn fb_library_folder() -> *const c_char;
     pub(crate) fn fb_parallel_info() -> *const c_char;
     pub(crate) fn fb_cpu_capability() -> *const c_char;
+
+    pub(crate) fn fb_host_reads_begin(hook: *mut u64) -> c_int;
+    pub(crate) fn fb_host_reads_end(hook: u64, reads: *mut u64, copies: *mut u64) -> c_int;
 
     pub(crate) fn fb_device_memory(index: c_int, free_bytes: *mut u64, total_bytes: *mut u64) -> c_int;
     pub(crate) fn fb_device_allocator(

@@ -20,6 +20,7 @@ mod ffi;
 mod functional;
 mod guards;
 mod host_memory;
+mod host_reads;
 mod list;
 mod ops;
 mod optimizer;
@@ -36,6 +37,8 @@ pub use error::{Error, Result};
 pub use functional::Outside;
 pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
 pub use host_memory::HostMemory;
+#[doc(hidden)]
+pub use host_reads::{HostReads, count_host_reads};
 pub use list::TensorList;
 pub use optimizer::{Clip, Gate, Moments, Scaler, UpdateGroup, UpdateRule, optimizer_step};
 pub use process::{

@@ -78,6 +78,16 @@ impl TensorList {
         check("foreach_copy", unsafe { ffi::fb_foreach_copy(self.0, source.0) })
     }
 
+    /// Overwrites these tensors with the values of `source` where the 0-dim f32 tensor `when` is 1, whatever they hold,
+    /// and leaves them alone where it is 0: the device decides, the host does not wait. f32 only.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] when two tensors differ in sizes, strides or type.
+    pub fn copy_if_(&self, source: &TensorList, when: &Tensor) -> Result<()> {
+        // SAFETY: live lists and a live tensor; the shim checks lengths, strides and types.
+        check("foreach_copy_if", unsafe { ffi::fb_foreach_copy_if(self.0, source.0, when.pointer()) })
+    }
+
     /// Sets every element to zero.
     pub fn zero_(&self) -> Result<()> {
         // SAFETY: a live list.

@@ -221,6 +221,30 @@ fn the_loss_scale_grows_after_two_thousand_finite_steps() {
 }
 
 #[test]
+fn a_copy_that_the_device_decides_on_is_exact_whatever_the_values() {
+    let spoilt = [f32::NAN, f32::INFINITY, -0.0, 1e-40, 3.5];
+    let good = [1.0, -2e38, 0.0, f32::MIN_POSITIVE, -0.1];
+    let bits =
+        |tensor: &Tensor| tensor.to_vec_f32().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    for (now, then) in [(&spoilt, &good), (&good, &spoilt)] {
+        let (now, then) = (Tensor::from_slice(now).unwrap(), Tensor::from_slice(then).unwrap());
+        let (list, source) = (TensorList::new([&now]).unwrap(), TensorList::new([&then]).unwrap());
+        let (before, when) = (bits(&now), Tensor::zeros(&[], Kind::Float, Device::Cpu).unwrap());
+        list.copy_if_(&source, &when).unwrap();
+        assert_eq!(bits(&now), before);
+        when.fill_(1.0).unwrap();
+        list.copy_if_(&source, &when).unwrap();
+        assert_eq!(bits(&now), bits(&then));
+        assert!(list.copy_if_(&TensorList::new([&now, &then]).unwrap(), &when).is_err());
+    }
+    let whole = Tensor::zeros(&[2], Kind::Int64, Device::Cpu).unwrap();
+    let list = TensorList::new([&whole]).unwrap();
+    assert!(list.copy_if_(&list, &Tensor::zeros(&[], Kind::Float, Device::Cpu).unwrap()).is_err());
+    let none = TensorList::new([]).unwrap();
+    none.copy_if_(&none, &whole).unwrap();
+}
+
+#[test]
 fn lists_do_what_their_names_say() {
     let (a, b) = (Tensor::from_slice(&[1.0f32, 2.0]).unwrap(), Tensor::from_slice(&[3.0f32, 6.0]).unwrap());
     let (list, other) = (TensorList::new([&a]).unwrap(), TensorList::new([&b]).unwrap());

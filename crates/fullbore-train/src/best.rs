@@ -1,7 +1,7 @@
 //! The checkpoints of the best evaluations: `best`, `best-2`, and so on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fullbore_checkpoint::CheckpointError;
 use fullbore_events::RunDir;
@@ -16,16 +16,21 @@ pub(crate) fn place(best: &[Best], metric: &str, value: f64, keep: usize) -> Opt
     (value.is_finite() && place < keep).then_some(place)
 }
 
+/// Where the checkpoint of a new best evaluation is written before others make room for it.
+pub(crate) fn unplaced(run_dir: &RunDir) -> PathBuf {
+    run_dir.checkpoints().join("new-best.safetensors")
+}
+
 /// Gives `new`, a whole checkpoint, the name of a place; those from there on move down by one, the last of `keep` goes.
+/// When a kill has come between two of these moves, doing it again does the rest.
 pub(crate) fn put(run_dir: &RunDir, new: &Path, place: usize, keep: usize) -> Result<(), CheckpointError> {
     let rename = |from: &Path, to: &Path| {
         fs::rename(from, to).map_err(|source| CheckpointError::Write { path: to.into(), source })
     };
-    for above in (place..keep - 1).rev() {
-        let from = run_dir.best_checkpoint(above);
-        if from.exists() {
-            rename(&from, &run_dir.best_checkpoint(above + 1))?;
-        }
+    // The first free place takes the one above it, and so on: nothing below it has to move.
+    let free = (place..keep - 1).find(|&below| !run_dir.best_checkpoint(below).exists()).unwrap_or(keep - 1);
+    for above in (place..free).rev() {
+        rename(&run_dir.best_checkpoint(above), &run_dir.best_checkpoint(above + 1))?;
     }
     rename(new, &run_dir.best_checkpoint(place))
 }
@@ -76,5 +81,17 @@ mod tests {
         put_text("e", 2, 3);
         assert_eq!(files(), ["c", "d", "e"]);
         assert!(!new.exists());
+
+        // A kill after the first, then after the second of the three moves.
+        for done in [1, 2] {
+            for (place, text) in ["a", "b", "c"].iter().enumerate() {
+                fs::write(run_dir.best_checkpoint(place), text).unwrap();
+            }
+            for above in (2 - done..2).rev() {
+                fs::rename(run_dir.best_checkpoint(above), run_dir.best_checkpoint(above + 1)).unwrap();
+            }
+            put_text("new", 0, 3);
+            assert_eq!(files(), ["new", "a", "b"], "{done}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A run's state in one file: weights, average, optimizer, progress, and the plan that made them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -81,6 +82,12 @@ fn add(
     Ok(())
 }
 
+/// The same tensor without a copy of its elements.
+fn borrowed<'a>(tensor: &'a NamedTensor<'_>) -> NamedTensor<'a> {
+    let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+    NamedTensor { name, dtype: tensor.dtype, shape, bytes: Cow::Borrowed(&tensor.bytes) }
+}
+
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plans and progress are plain data")
 }
@@ -105,6 +112,12 @@ impl Saved {
         Ok(Self { file, path: path.display().to_string(), plan, progress })
     }
 
+    /// Writes the file again, to another place.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), CheckpointError> {
+        let tensors: Vec<_> = self.file.tensors.values().map(borrowed).collect();
+        fullbore_checkpoint::write(path, &tensors, &self.file.metadata)
+    }
+
     /// Puts weights, average and optimizer state into an engine of the same plan.
     ///
     /// # Errors
@@ -119,12 +132,31 @@ impl Saved {
 
     /// Puts weights into a model; everything must be there.
     pub fn restore_weights(&self, params: &fullbore_nn::Params, which: Weights) -> Result<(), TrainError> {
+        let report = self.load_weights(params, which)?;
+        if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
+    }
+
+    /// Puts those weights into a model that fit.
+    pub(crate) fn load_weights(
+        &self,
+        params: &fullbore_nn::Params,
+        which: Weights,
+    ) -> fullbore_torch::Result<LoadReport> {
         let prefix = match which {
             Weights::Raw => MODEL,
             Weights::Evaluated => self.file.evaluated(),
         };
-        let report = weights::load(params, self.file.part(prefix))?;
-        if report.is_complete() { Ok(()) } else { Err(self.mismatch(report)) }
+        weights::load(params, self.file.part(prefix))
+    }
+
+    /// Whether the run kept an average of its weights.
+    pub(crate) fn has_average(&self) -> bool {
+        self.file.evaluated() == EMA
+    }
+
+    /// The file that was read.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     fn restore_state(&self, prefix: &str, state: Vec<(String, Tensor)>) -> Result<(), TrainError> {

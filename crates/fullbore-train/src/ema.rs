@@ -54,6 +54,11 @@ impl Ema {
         self.average.lerp_(&self.raw, 1.0 - self.config.keeps(self.decay, t), Some(unless))
     }
 
+    /// Begins the average anew at the present weights.
+    pub fn restart(&self) -> Result<()> {
+        self.average.copy_(&self.raw)
+    }
+
     /// Runs `work` with the averaged weights in the model, then puts the raw ones back, also after an error.
     pub fn with_average<T, E: From<fullbore_torch::Error>>(
         &self,

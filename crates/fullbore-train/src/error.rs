@@ -7,7 +7,7 @@ use fullbore_feed::FeedError;
 use fullbore_governor::SettingError;
 use fullbore_governor::placement::PlacementError;
 use fullbore_nn::optim::OptimizerError;
-use fullbore_nn::weights::MismatchError;
+use fullbore_nn::weights::{LoadReport, MismatchError};
 
 use crate::plan::PlanError;
 
@@ -54,6 +54,20 @@ pub enum TrainError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Mismatch(#[from] MismatchError),
+    /// Settings of a fine-tuning that make another network.
+    #[error("the weights in {path} are of another network ({changed}): {report}")]
+    #[diagnostic(
+        code(config::other_network),
+        help("leave these settings as they were, or train from fresh weights without --resume")
+    )]
+    OtherNetwork {
+        /// The checkpoint.
+        path: String,
+        /// The settings of the network that differ.
+        changed: String,
+        /// What does not fit.
+        report: Box<LoadReport>,
+    },
     /// libtorch, memory or the device.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -78,7 +92,11 @@ pub enum TrainError {
     #[error("the run in {} is complete: {step} of {steps_total} steps are done", path.display())]
     #[diagnostic(
         code(config::run_complete),
-        help("score it with `fullbore eval {}`, or start a new run with more run.epochs", path.display())
+        help(
+            "score it with `fullbore eval {0}`, or train its weights further in a new run: fullbore train --resume {0} --set \
+             run.epochs=N",
+            path.display()
+        )
     )]
     Complete {
         /// The run folder.

@@ -2,7 +2,7 @@
 //!
 //! - [`plan`]: every setting of a run, and the checks that span several parts.
 //! - [`run`]: the story of a run, in order. [`step`]: one optimizer step that survives running out of memory.
-//! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files.
+//! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files. [`resume`]: a run's newest one.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
 //! - [`metric`]: what decides which evaluation is better. [`landmarks`]: which points are trained, and how they are judged.
 
@@ -16,12 +16,14 @@ pub mod ema;
 mod error;
 pub mod evaluate;
 mod feeding;
+mod fine_tune;
 pub mod landmarks;
 mod log_window;
 pub mod memory;
 pub mod metric;
 mod notices;
 pub mod plan;
+pub mod resume;
 pub mod run;
 pub mod schedule;
 pub mod setup;

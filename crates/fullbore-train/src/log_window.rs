@@ -87,3 +87,30 @@ impl LogWindow {
         progress.step.saturating_sub(1) / steps_per_epoch.max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fullbore_torch::count_host_reads;
+
+    use super::*;
+
+    #[test]
+    fn steps_stay_on_the_device_until_the_log_point() {
+        fullbore_torch::start();
+        let gate = Gate::new(Device::Cpu, false).unwrap();
+        let mut window = LogWindow::new(Device::Cpu, &gate).unwrap();
+        let of = |value| {
+            let tensor = Tensor::ones(&[], Kind::Float, Device::Cpu).unwrap();
+            tensor.fill_(value).unwrap();
+            tensor
+        };
+        let steps = [1.0, 2.0, 6.0].map(|loss| StepDone { loss: of(loss), grad_norm: of(0.5) });
+        let ((), seen) =
+            count_host_reads(|| steps.into_iter().try_for_each(|done| window.add(done, 4))).unwrap();
+        assert_eq!((seen.values, seen.copies), (0, 0));
+        let (reading, seen) = count_host_reads(|| window.read(&gate)).unwrap();
+        let reading = reading.unwrap();
+        assert_eq!((reading.loss, reading.grad_norm, reading.samples), (3.0, 0.5, 12));
+        assert_eq!(seen.values, 4);
+    }
+}

@@ -84,6 +84,8 @@ struct Run<'a> {
     slab_bytes: u64,
     steps_per_epoch: u64,
     steps_total: u64,
+    /// All that is left to do is the summary.
+    trained: bool,
     clock: Clock,
     log: LogWindow,
     caching: Caching,
@@ -104,11 +106,15 @@ impl<'a> Run<'a> {
         let batch = plan.batch.size as u64;
         let steps_per_epoch = if plan.data.drop_last { samples / batch } else { samples.div_ceil(batch) };
         let steps_total = (steps_per_epoch * plan.run.epochs).min(plan.run.steps.unwrap_or(u64::MAX));
-        let Progress { step, ended, .. } = ground.progress;
+        let step = ground.progress.step;
         let stopped_early = plan.early_stop.reason(&ground.progress.early_stop).is_some();
-        if (step >= steps_total || stopped_early) && ended == step {
+        let trained = (step >= steps_total || stopped_early) && ground.progress.ended == step;
+        // Without a summary it was killed after its last checkpoint.
+        if trained && run_dir.summary().exists() {
             return Err(TrainError::Complete { path: run_dir.path().into(), step, steps_total });
         }
+        // It tells of an earlier end.
+        let _ = std::fs::remove_file(run_dir.summary());
         Ok(Self {
             plan,
             run_dir,
@@ -121,6 +127,7 @@ impl<'a> Run<'a> {
             slab_bytes: 0,
             steps_per_epoch,
             steps_total,
+            trained,
             clock: Clock::new(step),
             log: LogWindow::new(ground.device, ground.engine.optimizer.gate())?,
             caching: Caching::off(),
@@ -169,8 +176,10 @@ impl<'a> Run<'a> {
             self.reporter.emit(Event::BufferWarm { batches, seconds });
         }
         self.clock.restart();
-        // It was stopped between the last step of an epoch and its evaluation.
-        if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
+        if self.trained {
+            self.scores = Some(self.score(self.log.epoch(&self.ground.progress, self.steps_per_epoch))?);
+        } else if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
+            // It was stopped between the last step of an epoch and its evaluation.
             self.end_epoch()?;
             self.clock.restart();
         }
@@ -242,6 +251,9 @@ impl<'a> Run<'a> {
             steps_total: self.steps_total,
             plan: serde_json::to_value(self.plan).ok(),
         });
+        if let Some(fine_tuning) = &self.ground.fine_tuning {
+            self.reporter.emit(fine_tuning.clone());
+        }
         self.ground.augment.announce(self.reporter);
     }
 
@@ -380,13 +392,15 @@ impl<'a> Run<'a> {
         }
         self.ground.progress.ended = self.ground.progress.step;
         self.caching.pass_warnings_on(self.reporter);
-        if !last && self.stopped_early().is_none() && (epoch + 1).is_multiple_of(self.plan.checkpoint.every) {
+        let due = (epoch + 1).is_multiple_of(self.plan.checkpoint.every) || self.is_save_due();
+        if !last && self.stopped_early().is_none() && due {
             self.save_last()?;
         }
         Ok(())
     }
 
-    fn evaluate(&mut self, epoch: u64) -> Result<(), TrainError> {
+    /// Scores the model on the validation set.
+    fn score(&mut self, epoch: u64) -> Result<Scores, TrainError> {
         let cache = self.caching.cache.clone();
         let samples =
             setup::eval_loader(self.plan, self.ground.data.val.clone(), self.ground.workers, false, cache)?;
@@ -408,7 +422,14 @@ impl<'a> Run<'a> {
             None => score()?,
         };
         self.reporter.emit(evaluated(&scores, epoch, step));
+        Ok(scores)
+    }
+
+    /// Scores the model, and draws all conclusions from that.
+    fn evaluate(&mut self, epoch: u64) -> Result<(), TrainError> {
+        let scores = self.score(epoch)?;
         let (progress, metric) = (&mut self.ground.progress, self.plan.metric());
+        let step = progress.step;
         let value_of = |metric: &str| scores.metric(metric).unwrap_or(f64::NAN);
         let value = value_of(metric);
         self.plan.schedule.see(&mut progress.plateau, metric, value);
@@ -435,7 +456,7 @@ impl<'a> Run<'a> {
 
     /// Saves among the best. The file is whole before others make room for it.
     fn save_best(&mut self, place: usize) -> Result<(), TrainError> {
-        let new = self.run_dir.checkpoints().join("new-best.safetensors");
+        let new = best::unplaced(self.run_dir);
         checkpoint::save(&new, &self.ground.engine, self.plan, &self.ground.progress)?;
         best::put(self.run_dir, &new, place, self.plan.checkpoint.keep_best)?;
         self.tell_saved(CheckpointKind::Best, self.run_dir.best_checkpoint(place));

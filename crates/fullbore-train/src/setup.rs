@@ -7,6 +7,7 @@ use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
     Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
+use fullbore_events::Event;
 use fullbore_feed::{Finish, Landmarks, Normalize};
 use fullbore_governor::placement::Placement;
 use fullbore_nn::Params;
@@ -23,6 +24,7 @@ use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
 use crate::evaluate::{EvalOf, EvalSettings, LandmarkEval};
 use crate::feeding;
+use crate::fine_tune;
 use crate::plan::Plan;
 use crate::step::{Engine, StepSettings};
 
@@ -44,12 +46,25 @@ pub struct Prepared {
     pub engine: Engine,
     /// How far the run has come.
     pub progress: Progress,
+    /// What the run began with, when that is another run's weights.
+    pub(crate) fine_tuning: Option<Event>,
     _deterministic: Option<Deterministic>,
 }
 
-/// Checks a plan against the machine and the files, and builds what a run needs: with fresh weights, or with the
-/// state of `resume`. What only the files know, the names of landmarks, is written into the plan.
-pub fn prepare(plan: &mut Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
+/// What a run begins with.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Fresh weights.
+    Anew,
+    /// The state that it was left in; the plan is the saved one.
+    GoOn(&'a Saved),
+    /// Another run's weights.
+    FineTune(&'a Saved),
+}
+
+/// Checks a plan against the machine and the files, and builds what a run needs. What only the files know, the names of
+/// landmarks, is written into the plan.
+pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError> {
     plan.data.check()?;
     plan.check()?;
     plan.memory.check()?;
@@ -60,13 +75,15 @@ pub fn prepare(plan: &mut Plan, resume: Option<&Saved>) -> Result<Prepared, Trai
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
     let mut engine = engine(plan, device, precision)?;
-    let progress = match resume {
-        None => Progress::default(),
-        Some(saved) => {
+    let (mut progress, mut fine_tuning) = (Progress::default(), None);
+    match start {
+        Start::Anew => {}
+        Start::GoOn(saved) => {
             saved.restore(&engine)?;
-            saved.progress.clone()
+            progress = saved.progress.clone();
         }
-    };
+        Start::FineTune(saved) => fine_tuning = Some(fine_tune::begin(saved, plan, &engine)?),
+    }
     let workers = workers(plan, device);
     let augment = Augmentation::decide(plan, device, workers)?;
     if let Some(on_device) = &augment.on_device {
@@ -81,6 +98,7 @@ pub fn prepare(plan: &mut Plan, resume: Option<&Saved>) -> Result<Prepared, Trai
         augment,
         engine,
         progress,
+        fine_tuning,
         _deterministic: deterministic,
     })
 }

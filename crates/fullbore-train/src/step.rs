@@ -190,12 +190,16 @@ impl Engine {
     }
 
     /// Clips, updates the weights with learning rate `lr`, moves the average, forgets the gradients. `number` counts
-    /// the run's steps, this one included. A loss or gradient that is not finite changes neither weights nor average.
+    /// the run's steps, this one included. A loss or gradient that is not finite changes neither weights nor running
+    /// statistics nor average.
     pub fn update(&mut self, step: OpenStep, lr: f64, number: u64) -> Result<StepDone> {
         let grad_norm = self.optimizer.step(lr, &step.loss)?;
         self.optimizer.drop_grads()?;
+        let skipped = &self.optimizer.gate().found_inf;
+        // Forward has moved them already, and NaN would stay in them for good.
+        self.buffers.copy_if_(&self.at_step_start.buffers, skipped)?;
         if let Some(ema) = &self.ema {
-            ema.update(number, &self.optimizer.gate().found_inf)?;
+            ema.update(number, skipped)?;
         }
         Ok(StepDone { loss: step.loss, grad_norm })
     }

@@ -1,4 +1,5 @@
-//! A step that runs out of memory, in forward or in backward, ends in the same weights as one that does not.
+//! A step that runs out of memory, in forward or in backward, ends in the same weights as one that does not. One that is not
+//! finite leaves everything as it was.
 //!
 //! The CPU budget is process-wide: with `cargo test`, which runs tests of one file in threads, they take turns.
 
@@ -12,9 +13,10 @@ use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use fullbore_nn::params::Entry;
 use fullbore_nn::{NormConfig, NormKind, Params};
 use fullbore_torch::{
-    Device, Kind, Tensor, cpu_memory, manual_seed, release_cached_cpu_memory, reset_cpu_peak, set_cpu_budget,
-    start,
+    Device, Kind, Tensor, Threads, cpu_memory, manual_seed, release_cached_cpu_memory, reset_cpu_peak,
+    set_cpu_budget, start,
 };
+use fullbore_train::ema::{Ema, EmaConfig};
 use fullbore_train::step::{Engine, Phase, StepOutcome, StepSettings};
 use fullbore_types::Position;
 
@@ -99,11 +101,16 @@ fn train(kind: NormKind, activation: Activation, micro: usize, squeeze: Option<u
         peak = cpu_memory().peak - start;
         engine.update(open, 1e-3, step + 1).unwrap();
     }
-    let state = engine.params.entries().filter_map(|(_, entry)| match entry {
+    Outcome { state: state(&engine), phases, peak }
+}
+
+/// Weights and statistics, one after the other.
+fn state(engine: &Engine) -> Vec<f32> {
+    let values = engine.params.entries().filter_map(|(_, entry)| match entry {
         Entry::Parameter(t) | Entry::Buffer(t) => Some(t.detach().unwrap().to_vec_f32().unwrap()),
         Entry::Counter(_) => None,
     });
-    Outcome { state: state.flatten().collect(), phases, peak }
+    values.flatten().collect()
 }
 
 /// ‖a - b‖ / ‖b‖
@@ -157,4 +164,31 @@ fn a_split_step_is_the_whole_step() {
             assert!(d < TOLERANCE, "{kind:?}, {activation:?} by {micro}: {d:.1e}");
         }
     }
+}
+
+#[test]
+fn a_step_that_is_not_finite_changes_neither_weights_nor_statistics_nor_average() {
+    let _turn = TURN.lock().unwrap();
+    start();
+    let _one = Threads::new(1);
+    let mut engine = engine(NormKind::Batch, Activation::Keep);
+    engine.ema = Ema::new(&engine.params, EmaConfig { decay: Some(0.5), warmup: false }).unwrap();
+    let step = |engine: &mut Engine, std: f32, number| {
+        engine.finish.normalize = Normalize::new(&[0.5; 3], &[std; 3], Device::Cpu).unwrap();
+        let mut open = engine.begin(batch(number), number).unwrap();
+        // Two micro-batches: the second has a start of its own.
+        assert!(matches!(engine.advance(&mut open, BATCH / 2).unwrap(), StepOutcome::Done));
+        let done = engine.update(open, 1e-3, number).unwrap();
+        let average = || Ok::<_, fullbore_torch::Error>(state(engine));
+        let average = engine.ema.as_ref().unwrap().with_average(average).unwrap();
+        (done.loss.item().unwrap().is_finite(), state(engine), average)
+    };
+    let (finite, weights, average) = step(&mut engine, 0.25, 1);
+    assert!(finite && weights != average);
+    // Inputs so large that the first convolution overflows.
+    let (finite, weights_now, average_now) = step(&mut engine, 1e-38, 2);
+    assert!(!finite);
+    assert!(weights_now == weights && average_now == average);
+    let (finite, weights_now, average) = step(&mut engine, 0.25, 3);
+    assert!(finite && weights_now != weights && average.iter().all(|value| value.is_finite()));
 }

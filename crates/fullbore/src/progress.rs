@@ -144,6 +144,11 @@ impl<W: Write + Send> Sink for Progress<W> {
                     short(*parameters),
                 ));
             }
+            Event::FineTuning { checkpoint, step, kept, anew, changed } => {
+                let changed = if changed.is_empty() { "nothing".into() } else { changed.join(", ") };
+                self.line(&format!("fine-tuning {checkpoint} (step {step})"));
+                self.line(&format!("kept: {kept}; anew: {anew}; changed: {changed}"));
+            }
             Event::EpochStarted { .. } => {}
             &Event::Step { epoch, step, loss, samples_per_s, data_wait, .. } => {
                 self.step(record, step, |totals, eta| {
@@ -449,6 +454,16 @@ saved best at step 11: runs/a/best
             message: message.map(Into::into),
         };
         let events = vec![
+            (
+                0.0,
+                Event::FineTuning {
+                    checkpoint: "runs/a/best".into(),
+                    step: 9,
+                    kept: "the weights".into(),
+                    anew: "the rest".into(),
+                    changed: vec!["optimizer.lr: 0.1 -> 0.2".into(), "run.epochs: 2 -> 3".into()],
+                },
+            ),
             (0.0, Event::MicroBatchChanged { step: 3, from: 8, to: 4, reason: "memory ran out".into() }),
             (
                 0.0,
@@ -487,6 +502,8 @@ saved best at step 11: runs/a/best
             (0.0, finish(RunStatus::Failed, Some("the disk is full"))),
         ];
         let expected = "\
+fine-tuning runs/a/best (step 9)
+kept: the weights; anew: the rest; changed: optimizer.lr: 0.1 -> 0.2, run.epochs: 2 -> 3
 micro-batch 8 -> 4 after step 3: memory ran out
 out of memory in the backward pass with micro-batch 8 after step 3: 2 GiB
 warning: loss is not finite after step 3: 2 steps changed nothing

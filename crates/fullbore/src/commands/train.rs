@@ -5,31 +5,53 @@ use std::time::SystemTime;
 
 use clap::Args;
 use fullbore_events::{BadSampleList, EventLog, Reporter, RunDir, RunStatus};
+use fullbore_train::Plan;
 use fullbore_train::checkpoint::Saved;
 use fullbore_train::memory::Faults;
+use fullbore_train::resume::newest_state;
 use fullbore_train::run::{Summary, train};
-use fullbore_train::{Plan, setup};
+use fullbore_train::setup::{self, Prepared, Start};
 
-use super::{CommandError, Settings, metrics};
-use crate::config::to_yaml;
+use super::{CommandError, Settings, Which, metrics};
+use crate::config::{Layers, to_yaml};
 use crate::progress::Progress;
 use crate::render::{printable, say};
 use crate::{exit_codes, interrupt};
 
 /// Arguments of `fullbore train`.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
-    /// Go on with a run that was interrupted, in its folder and with its settings
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["files", "set"])]
+    /// Go on with a run that was stopped or killed, in its folder and with its settings; or fine-tune its weights (below)
+    #[arg(long, value_name = "RUN|CHECKPOINT")]
     resume: Option<PathBuf>,
     /// Fail on purpose as if memory had run out, to see that the run survives it: oom@step:12,oom@backward:20x2,oom@eval:3
     #[arg(long, value_name = "FAULTS", default_value = "", hide_default_value = true)]
     inject: String,
+    /// Fine-tune from this checkpoint of --resume RUN [default: best]
+    #[arg(long, value_name = "WHICH", requires = "resume")]
+    from: Option<Which>,
     /// Print one machine-readable summary as the last line of standard output
     #[arg(long)]
     json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Fine-tuning: --resume with settings (FILE, --set), with --from or with a checkpoint file begins a new run in a new folder. The
+settings are those of the old run with yours over them, but for run.dir. The weights are kept (their average, where the old run
+kept one); optimizer state, schedule and best score begin anew. What was kept and what differs is told, and noted in
+events.jsonl. Settings that make another network are refused.";
+
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+enum ResumeError {
+    #[error("--from {from} chooses among the checkpoints of a run, and {} is a checkpoint", .path.display())]
+    #[diagnostic(
+        code(config::from_of_a_checkpoint),
+        help("leave out --from, or give --resume the run's folder")
+    )]
+    FromOfACheckpoint { from: &'static str, path: PathBuf },
 }
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -48,20 +70,11 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let stop = interrupt::stop_flag()?;
     let faults = Faults::new(args.inject.parse()?);
     let (plan, mut prepared, run_dir) = match &args.resume {
-        None => {
-            let mut plan = args.settings.plan()?;
-            // Everything that can be refused is refused before the run folder exists.
-            let prepared = setup::prepare(&mut plan, None)?;
-            let run_dir = new_run_dir(&plan)?;
-            write(&run_dir.plan(), &to_yaml(&serde_json::to_value(&plan).unwrap_or_default()))?;
-            (plan, prepared, run_dir)
-        }
-        Some(folder) => {
-            let run_dir = RunDir::open(folder)?;
-            let saved = Saved::read(&run_dir.last_checkpoint())?;
-            let mut plan = saved.plan.clone();
-            let prepared = setup::prepare(&mut plan, Some(&saved))?;
-            (plan, prepared, run_dir)
+        None => begin(args.settings.plan()?, Start::Anew)?,
+        Some(path) if args.settings.is_empty() && args.from.is_none() && !path.is_file() => go_on(path)?,
+        Some(path) => {
+            let saved = Saved::read(&weights_to_tune(path, args.from)?)?;
+            begin(args.settings.plan_over(&saved.plan)?, Start::FineTune(&saved))?
         }
     };
     prepared.engine.faults = faults;
@@ -70,7 +83,10 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let reporter = Reporter::new(vec![Box::new(log), Box::new(bad_samples), Box::new(Progress::on_stderr())]);
     let summary = train(&plan, prepared, &run_dir, &reporter, &stop).inspect_err(|_| {
         if run_dir.last_checkpoint().exists() {
-            eprintln!("what was learnt is saved; once the cause is mended: {}", resume_command(&run_dir));
+            eprintln!(
+                "the newest checkpoint is whole; once the cause is mended: {}",
+                resume_command(&run_dir)
+            );
         }
     })?;
     let json = to_json(&summary, &plan, &run_dir);
@@ -87,6 +103,45 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     Ok(exit_codes::INTERRUPTED)
 }
 
+/// A new run. Everything that can be refused is refused before its folder exists.
+fn begin(mut plan: Plan, start: Start<'_>) -> Result<(Plan, Prepared, RunDir), CommandError> {
+    let prepared = setup::prepare(&mut plan, start)?;
+    let run_dir = new_run_dir(&plan)?;
+    write(&run_dir.plan(), &to_yaml(&serde_json::to_value(&plan).unwrap_or_default()))?;
+    Ok((plan, prepared, run_dir))
+}
+
+/// The run in `folder`, from its newest checkpoint; from its beginning when it was killed before it had one.
+fn go_on(folder: &Path) -> Result<(Plan, Prepared, RunDir), CommandError> {
+    let run_dir = RunDir::open(folder)?;
+    if let Some(saved) = newest_state(&run_dir)? {
+        let mut plan = saved.plan.clone();
+        let prepared = setup::prepare(&mut plan, Start::GoOn(&saved))?;
+        return Ok((plan, prepared, run_dir));
+    }
+    let mut layers = Layers::new();
+    layers.add_file(&run_dir.plan())?;
+    let mut plan: Plan = layers.resolve()?.0;
+    let prepared = setup::prepare(&mut plan, Start::Anew)?;
+    eprintln!("{} has no checkpoint yet: it begins anew", printable(&folder.display().to_string()));
+    Ok((plan, prepared, run_dir))
+}
+
+/// The checkpoint to begin with: `path` itself, or one of the run in `path`.
+fn weights_to_tune(path: &Path, from: Option<Which>) -> Result<PathBuf, CommandError> {
+    match from {
+        Some(from) if path.is_file() => {
+            let from = match from {
+                Which::Best => "best",
+                Which::Last => "last",
+            };
+            Err(Box::new(ResumeError::FromOfACheckpoint { from, path: path.into() }))
+        }
+        None if path.is_file() => Ok(path.into()),
+        _ => Ok(from.unwrap_or(Which::Best).of(&RunDir::open(path)?)),
+    }
+}
+
 fn resume_command(run_dir: &RunDir) -> String {
     format!("fullbore train --resume {}", printable(&run_dir.path().display().to_string()))
 }
@@ -98,8 +153,12 @@ fn new_run_dir(plan: &Plan) -> Result<RunDir, fullbore_events::RunDirError> {
     }
 }
 
+/// Writes a file whole or not at all, as far as a kill is concerned.
 fn write(path: &Path, text: &str) -> Result<(), OutputError> {
-    std::fs::write(path, text).map_err(|source| OutputError::Write { path: path.into(), source })
+    let unfinished = path.with_extension("tmp");
+    std::fs::write(&unfinished, text)
+        .and_then(|()| std::fs::rename(&unfinished, path))
+        .map_err(|source| OutputError::Write { path: path.into(), source })
 }
 
 fn to_json(summary: &Summary, plan: &Plan, run_dir: &RunDir) -> serde_json::Value {

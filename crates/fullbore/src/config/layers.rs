@@ -4,6 +4,7 @@ use std::{
     path::Path,
 };
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -37,6 +38,18 @@ impl Layers {
     /// The embedded defaults.
     pub fn new() -> Self {
         Self::over(Schema::embedded())
+    }
+
+    /// The settings of an earlier run in the place of the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError::PlanSchema`] when `plan` is no plan.
+    pub fn of_plan(plan: &impl Serialize) -> Result<Self, ConfigError> {
+        let values = serde_json::to_value(plan).map_err(|error| ConfigError::PlanSchema {
+            key: String::new(),
+            reason: error.to_string().into(),
+        })?;
+        Ok(Self { values, ..Self::new() })
     }
 
     pub(super) fn over(schema: Schema) -> Self {

@@ -77,10 +77,22 @@ impl Scene {
         self.start(&args)
     }
 
-    fn start(&self, args: &[&str]) -> Running {
-        let child = Command::new(binary())
-            .args(args)
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        self.spawn(Command::new(binary()).args(args))
+    }
+
+    /// `fullbore ARGS` where no file can grow beyond `kib`.
+    pub(crate) fn with_small_files(&self, kib: u64, args: &[&str]) -> Outcome {
+        // The unit of ulimit -f is 512 bytes in some shells and 1 KiB in others: /bin/sh has the former.
+        let command = format!("ulimit -f {} && exec \"$0\" \"$@\"", 2 * kib);
+        self.spawn(Command::new("sh").args(["-c", &command]).arg(binary()).args(args)).finish()
+    }
+
+    fn spawn(&self, command: &mut Command) -> Running {
+        let child = command
             .current_dir(self.folder.path())
+            // Networks this small gain nothing from threads, and on a busy machine these wait for each other.
+            .env("OMP_NUM_THREADS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -177,10 +189,30 @@ impl Running {
         }
     }
 
+    /// Waits until `n` lines of standard error have come, or the end.
+    pub(crate) fn wait_for_lines(&mut self, n: usize) {
+        while self.seen.len() < n {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.give_up(&format!("{n} lines did not come")),
+            }
+        }
+    }
+
     /// Sends a signal by name: `INT`, `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let command = format!("kill -{name} {}", self.pid);
-        assert!(Command::new("sh").args(["-c", &command]).status().unwrap().success());
+        assert!(self.send(name));
+    }
+
+    /// Ends it at once, unless it has ended already.
+    pub(crate) fn kill(&self) {
+        self.send("KILL");
+    }
+
+    fn send(&self, name: &str) -> bool {
+        let command = format!("kill -{name} {} 2>&1", self.pid);
+        Command::new("sh").args(["-c", &command]).output().unwrap().status.success()
     }
 
     /// Waits for the end.
@@ -192,7 +224,7 @@ impl Running {
     }
 
     fn give_up(&mut self, what: &str) -> ! {
-        self.signal("KILL");
+        self.kill();
         panic!("{what} within {PATIENCE:?}; so far: {:#?}", self.seen)
     }
 }
