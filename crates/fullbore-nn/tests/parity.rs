@@ -20,6 +20,7 @@ fn network(fixture: &Fixture) -> (Params, Box<dyn Model>) {
         base: number("base") as u32,
         depth: number("depth") as u32,
         up: if model["up"] == "bilinear" { Up::Bilinear } else { Up::Transposed },
+        weights: None,
     };
     let norm = NormConfig {
         kind: if model["norm"]["kind"] == "group" { NormKind::Group } else { NormKind::Batch },

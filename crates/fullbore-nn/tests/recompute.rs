@@ -9,7 +9,7 @@ const SIDE: i64 = 16;
 fn unet(kind: NormKind, up: Up, recompute: bool) -> (Params, Box<dyn Model>) {
     manual_seed(4).unwrap();
     let mut params = Params::new(Device::Cpu);
-    let config = ModelConfig { name: ModelName::Unet, base: 8, depth: 2, up };
+    let config = ModelConfig { name: ModelName::Unet, base: 8, depth: 2, up, weights: None };
     let model = config.build(&mut params, 3, 2, &NormConfig { kind, group: None, groups: 4 }).unwrap();
     params.set_recompute(recompute);
     (params, model)

@@ -9,7 +9,7 @@ const NORM: NormConfig = NormConfig { kind: NormKind::Batch, group: None, groups
 
 fn unet(base: u32, up: Up, channels_in: i64, classes: i64) -> Params {
     let mut params = Params::new(Device::Cpu);
-    let config = ModelConfig { name: ModelName::Unet, base, depth: 4, up };
+    let config = ModelConfig { name: ModelName::Unet, base, depth: 4, up, weights: None };
     config.build(&mut params, channels_in, classes, &NORM).unwrap();
     params
 }
@@ -55,7 +55,7 @@ fn state_entries_are_those_of_the_original() {
 #[test]
 fn a_frozen_part_keeps_its_statistics() {
     let mut params = Params::new(Device::Cpu);
-    let config = ModelConfig { name: ModelName::Unet, base: 4, depth: 1, up: Up::Transposed };
+    let config = ModelConfig { name: ModelName::Unet, base: 4, depth: 1, up: Up::Transposed, weights: None };
     let net = config.build(&mut params, 3, 1, &NORM).unwrap();
     let group = GroupConfig { pattern: "inc".into(), lr_factor: 1.0, frozen: true };
     let settings = OptimizerConfig { groups: vec![group], ..OptimizerConfig::new(OptimizerName::Sgd, 1e-2) };

@@ -3,6 +3,7 @@
 //! - [`plan`]: every setting of a run, and the checks that span several parts.
 //! - [`run`]: the story of a run, in order. [`step`]: one optimizer step that survives running out of memory.
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files.
+//! - [`initial_weights`]: what a run begins with instead of fresh weights.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
 //! - [`metric`]: what decides which evaluation is better.
 
@@ -15,6 +16,7 @@ pub mod early_stop;
 pub mod ema;
 mod error;
 pub mod evaluate;
+pub mod initial_weights;
 mod log_window;
 pub mod memory;
 pub mod metric;

@@ -229,6 +229,9 @@ impl<'a> Run<'a> {
             steps_total: self.steps_total,
             plan: serde_json::to_value(self.plan).ok(),
         });
+        if let Some(weights) = &self.ground.weights {
+            self.reporter.emit(Event::WeightsLoaded(weights.clone()));
+        }
         self.ground.augment.announce(self.reporter);
     }
 

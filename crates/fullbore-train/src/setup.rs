@@ -7,9 +7,11 @@ use fullbore_data::source::{self, Renumbered};
 use fullbore_data::{
     Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
 };
+use fullbore_events::LoadedWeights;
 use fullbore_feed::Normalize;
 use fullbore_nn::Params;
 use fullbore_nn::layers::recompute::Activation;
+use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
 use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
 use fullbore_types::Size;
@@ -19,6 +21,7 @@ use crate::augmentation::Augmentation;
 use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
 use crate::evaluate::EvalSettings;
+use crate::initial_weights;
 use crate::plan::Plan;
 use crate::step::{Engine, StepSettings};
 
@@ -38,11 +41,13 @@ pub struct Prepared {
     pub engine: Engine,
     /// How far the run has come.
     pub progress: Progress,
+    /// What `model.weights` gave a run that begins.
+    pub weights: Option<LoadedWeights>,
     _deterministic: Option<Deterministic>,
 }
 
-/// Checks a plan against the machine and the files, and builds what a run needs: with fresh weights, or with the
-/// state of `resume`.
+/// Checks a plan against the machine and the files, and builds what a run needs: with fresh weights, with those of
+/// `model.weights`, or with the state of `resume`.
 pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainError> {
     plan.data.check()?;
     plan.check()?;
@@ -51,7 +56,12 @@ pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainErr
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
-    let engine = engine(plan, device, precision)?;
+    let network = network(plan, device)?;
+    let weights = match &plan.model.weights {
+        Some(path) if resume.is_none() => Some(initial_weights::load(path, &network.0)?),
+        _ => None,
+    };
+    let engine = engine_of(plan, network, precision)?;
     let progress = match resume {
         None => Progress::default(),
         Some(saved) => {
@@ -69,6 +79,7 @@ pub fn prepare(plan: &Plan, resume: Option<&Saved>) -> Result<Prepared, TrainErr
         augment,
         engine,
         progress,
+        weights,
         _deterministic: deterministic,
     })
 }
@@ -229,14 +240,24 @@ pub fn eval_settings(plan: &Plan) -> EvalSettings {
 
 /// Builds the network with fresh weights, its optimizer, and all memory that steps need for good.
 pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<Engine, TrainError> {
+    engine_of(plan, network(plan, device)?, precision)
+}
+
+type Network = (Params, Box<dyn Model>);
+
+fn network(plan: &Plan, device: Device) -> Result<Network, TrainError> {
     manual_seed(plan.run.seed)?;
     let mut params = Params::new(device);
     let model =
         plan.model.build(&mut params, i64::from(plan.data.channels), plan.channels_out()?, &plan.norm)?;
     params.set_recompute(plan.activation == Activation::Recompute);
+    Ok((params, model))
+}
+
+fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> Result<Engine, TrainError> {
     let optimizer = Optimizer::new(&params, &plan.optimizer, precision == Some(Kind::Half))?;
     let ema = Ema::new(&params, plan.ema)?;
-    let normalize = Normalize::new(&plan.data.mean, &plan.data.std, device)?;
+    let normalize = Normalize::new(&plan.data.mean, &plan.data.std, params.device())?;
     let settings = StepSettings {
         loss: plan.loss.name,
         precision,

@@ -15,7 +15,7 @@ const SIDE: i64 = 64;
 fn two_steps(recompute: bool) -> (u64, Vec<Vec<u8>>) {
     manual_seed(1).unwrap();
     let mut params = Params::new(Device::Cpu);
-    let config = ModelConfig { name: ModelName::Unet, base: 8, depth: 4, up: Up::Transposed };
+    let config = ModelConfig { name: ModelName::Unet, base: 8, depth: 4, up: Up::Transposed, weights: None };
     let norm = NormConfig { kind: NormKind::Batch, group: None, groups: 1 };
     let model = config.build(&mut params, 3, 1, &norm).unwrap();
     params.set_recompute(recompute);

@@ -31,7 +31,7 @@ fn engine(kind: NormKind, activation: Activation) -> Engine {
     manual_seed(3).unwrap();
     let mut params = Params::new(Device::Cpu);
     // Small images and many weights: the gradients make the backward pass need the most memory.
-    let config = ModelConfig { name: ModelName::Unet, base: 16, depth: 3, up: Up::Transposed };
+    let config = ModelConfig { name: ModelName::Unet, base: 16, depth: 3, up: Up::Transposed, weights: None };
     let norm = NormConfig { kind, group: None, groups: 2 };
     let model = config.build(&mut params, 3, 1, &norm).unwrap();
     params.set_recompute(activation == Activation::Recompute);

@@ -10,6 +10,7 @@ use fullbore_events::{CheckpointKind, Event, OutOfMemoryAt, PerClass, Record, Ru
 use unicode_width::UnicodeWidthChar;
 
 use crate::render::printable;
+use crate::weights_line::weights_line;
 
 /// How steps are shown. Everything else is a line that stays, in both.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +145,7 @@ impl<W: Write + Send> Sink for Progress<W> {
                     short(*parameters),
                 ));
             }
+            Event::WeightsLoaded(loaded) => self.line(&weights_line(loaded)),
             Event::EpochStarted { .. } => {}
             &Event::Step { epoch, step, loss, samples_per_s, data_wait, .. } => {
                 self.step(record, step, |totals, eta| {

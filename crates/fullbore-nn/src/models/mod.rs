@@ -2,6 +2,8 @@
 
 pub mod unet;
 
+use std::path::PathBuf;
+
 use fullbore_torch::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +19,7 @@ pub trait Model: std::fmt::Debug {
 }
 
 /// The `model` part of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Which network.
@@ -28,6 +30,9 @@ pub struct ModelConfig {
     pub depth: u32,
     /// How the decoder doubles the resolution.
     pub up: Up,
+    /// File or run folder whose weights a run begins with; `None`: fresh ones.
+    #[serde(default)]
+    pub weights: Option<PathBuf>,
 }
 
 /// The networks by name.

@@ -77,6 +77,11 @@ impl Scene {
         self.start(&args)
     }
 
+    /// `fullbore train --resume RUN`, under way.
+    pub(crate) fn resume(&self, run: &str) -> Running {
+        self.start(&["train", "--json", "--resume", run])
+    }
+
     fn start(&self, args: &[&str]) -> Running {
         let child = Command::new(binary())
             .args(args)
