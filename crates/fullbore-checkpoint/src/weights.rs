@@ -9,6 +9,8 @@ use crate::{CheckpointError, NamedTensor, PthError, pth, read};
 
 /// What wrappers of a network put before every name: DistributedDataParallel, torch.compile, trainers.
 const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
+/// Most of them that are taken off, one after another.
+const MAX_PREFIXES: usize = 4;
 
 /// Weights as a file has them, without what trainers wrap around them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +55,10 @@ impl From<PthError> for WeightsError {
 /// Each way such a file can be wrong; see [`CheckpointError`] and [`PthProblem`](crate::PthProblem).
 pub fn read_weights(path: &Path) -> Result<ForeignWeights, WeightsError> {
     let mut weights = if is_safetensors(path)? { from_safetensors(path)? } else { from_pth(path)? };
-    while let Some(prefix) = PREFIXES.into_iter().find(|prefix| is_before_all(prefix, &weights.tensors)) {
+    for _ in 0..MAX_PREFIXES {
+        let Some(prefix) = PREFIXES.into_iter().find(|prefix| is_before_all(prefix, &weights.tensors)) else {
+            break;
+        };
         weights.strip(prefix);
     }
     Ok(weights)

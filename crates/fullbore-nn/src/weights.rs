@@ -10,12 +10,15 @@ use fullbore_torch::{Kind, NoGrad, Result, Tensor};
 use crate::Params;
 use crate::params::Entry;
 
+/// How many names of each kind a report shows.
+const SHOWN: usize = 5;
+
 /// What loading did. Names that differ are reported, never guessed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Entries of the model that got their values from the file.
     pub applied: usize,
-    /// Entries of the model that the file lacks, each with the nearest unused name in the file.
+    /// Entries of the model that the file lacks, the first few with the nearest unused name in the file.
     pub missing: Vec<(String, Option<String>)>,
     /// Names in the file that the model lacks.
     pub unused: Vec<String>,
@@ -42,7 +45,6 @@ pub fn is_counter(name: &str) -> bool {
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 5;
         write!(
             f,
             "{} applied, {} missing, {} unused, {} of another shape",
@@ -170,7 +172,12 @@ pub fn load<'a>(
         }
     }
     report.unused = unused.keys().map(|name| name.to_string()).collect();
-    report.missing = missing.into_iter().map(|name| (name.clone(), nearest(&name, &report.unused))).collect();
+    // Comparing every name with every other takes seconds in a large model.
+    let nearest = |(place, name): (usize, String)| {
+        let nearest = if place < SHOWN { nearest(&name, &report.unused) } else { None };
+        (name, nearest)
+    };
+    report.missing = missing.into_iter().enumerate().map(nearest).collect();
     Ok(report)
 }
 
@@ -197,8 +204,10 @@ pub fn sum_input_channels(
 
 /// The most similar candidate, if one is similar at all.
 fn nearest(name: &str, candidates: &[String]) -> Option<String> {
+    let comparable = |candidate: &&String| candidate.len() <= 4 * name.len();
     candidates
         .iter()
+        .filter(comparable)
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))

@@ -24,6 +24,8 @@ const WRAPPERS: [&str; 4] = ["state_dict_ema", "state_dict", "model_state_dict",
 const MAX_DEPTH: usize = 3;
 /// Most tensors of one dictionary.
 const MAX_TENSORS: usize = 1 << 16;
+/// Longest name of a tensor; what has a longer one is passed over.
+const MAX_NAME_BYTES: usize = 1024;
 /// How many of the keys that are there an error names.
 const MAX_SHOWN: usize = 5;
 
@@ -130,7 +132,7 @@ impl<'a> Selected<'a> {
         let mut tensors = BTreeMap::new();
         for &(key, value) in items {
             match key {
-                Value::Text(name) if pickled.tensor(value).is_some() => {
+                Value::Text(name) if name.len() <= MAX_NAME_BYTES && pickled.tensor(value).is_some() => {
                     tensors.insert(name, value);
                 }
                 _ => {
