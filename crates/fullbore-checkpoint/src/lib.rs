@@ -12,17 +12,23 @@
 //!
 //! The header is sorted and the tensors lie in name order within falling element size, so the same content
 //! always gives the same bytes.
+//!
+//! [`read_weights`] takes the weights out of files that others wrote, PyTorch's among them ([`pth`]).
 
 mod checksum;
 mod error;
+pub mod pth;
 mod read;
 mod tensor;
 pub mod training;
+mod weights;
 mod write;
 
 pub use error::CheckpointError;
+pub use pth::{PthError, PthProblem};
 pub use read::{Checkpoint, MAX_HEADER_BYTES, read, read_metadata};
 pub use tensor::{Dtype, NamedTensor};
+pub use weights::{ForeignWeights, WeightsError, read_weights};
 pub use write::{remove_unfinished, write};
 
 /// Version of the file's meaning that this crate writes, and the newest that it reads.

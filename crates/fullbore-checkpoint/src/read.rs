@@ -92,7 +92,7 @@ fn open_whole(path: &Path) -> Result<(File, Vec<u8>, Metadata), CheckpointError>
 }
 
 /// Opens a regular file and tells its length. Looks before opening: opening a pipe would wait for ever.
-fn open(path: &Path) -> Result<(File, u64), CheckpointError> {
+pub(crate) fn open(path: &Path) -> Result<(File, u64), CheckpointError> {
     let fail = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             CheckpointError::NotFound { path: path.into() }

@@ -53,6 +53,8 @@ pub enum Event {
         /// Settings that differ from that run's: `key: old -> new`.
         changed: Vec<String>,
     },
+    /// The run begins with weights from a file, as `model.weights` asks. Told once, not after a resume.
+    WeightsLoaded(LoadedWeights),
     /// An epoch begins.
     EpochStarted {
         /// The epoch.
@@ -266,6 +268,29 @@ pub enum Event {
     },
 }
 
+/// What a file of weights gave a new model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedWeights {
+    /// The file.
+    pub path: String,
+    /// Entries of the model that got their values from it.
+    pub applied: u64,
+    /// All entries, without the counters that the file lacks.
+    pub entries: u64,
+    /// What was taken off its names, outermost first: `state_dict`, `module.`.
+    pub stripped: Vec<String>,
+    /// What stood beside its weights and is none: `epoch`, `optimizer`.
+    pub passed_over: Vec<String>,
+    /// The convolution that was summed over its input channels, because the model has gray images.
+    pub summed: Option<String>,
+    /// What the model has and the file lacks: it keeps its fresh values.
+    pub missing: Vec<String>,
+    /// What the file has and the model lacks.
+    pub unused: Vec<String>,
+    /// What has another shape in the file, and both shapes: it keeps its fresh values.
+    pub mismatched: Vec<String>,
+}
+
 /// The evaluation that the best checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestScore {
@@ -416,6 +441,14 @@ mod tests {
                 steps_total: 9,
                 plan: Some(serde_json::json!({"batch": {"size": 8}})),
             },
+            Event::WeightsLoaded(LoadedWeights {
+                path: "a.pth".into(),
+                applied: 3,
+                entries: 5,
+                stripped: vec!["module.".into()],
+                missing: vec!["w".into()],
+                ..LoadedWeights::default()
+            }),
             Event::EpochStarted { epoch: 2 },
             step(0.5, None),
             Event::Evaluated {

@@ -1,5 +1,6 @@
 //! Weights in and out: named bytes for files, and a report of what a file gave a model.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 
@@ -9,12 +10,15 @@ use fullbore_torch::{Kind, NoGrad, Result, Tensor};
 use crate::Params;
 use crate::params::Entry;
 
+/// How many names of each kind a report shows.
+const SHOWN: usize = 5;
+
 /// What loading did. Names that differ are reported, never guessed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
     /// Entries of the model that got their values from the file.
     pub applied: usize,
-    /// Entries of the model that the file lacks, each with the nearest unused name in the file.
+    /// Entries of the model that the file lacks, the first few with the nearest unused name in the file.
     pub missing: Vec<(String, Option<String>)>,
     /// Names in the file that the model lacks.
     pub unused: Vec<String>,
@@ -23,16 +27,24 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
+    /// Entries of the model.
+    pub fn entries(&self) -> usize {
+        self.applied + self.missing.len() + self.mismatched.len()
+    }
+
     /// True when every entry of the model was found. Missing counters do not count: other tools leave them out.
     pub fn is_complete(&self) -> bool {
-        self.mismatched.is_empty()
-            && self.missing.iter().all(|(name, _)| name.ends_with("num_batches_tracked"))
+        self.mismatched.is_empty() && self.missing.iter().all(|(name, _)| is_counter(name))
     }
+}
+
+/// Whether `name` is that of a BatchNorm's counter, which no result depends on.
+pub fn is_counter(name: &str) -> bool {
+    name.ends_with("num_batches_tracked")
 }
 
 impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 5;
         write!(
             f,
             "{} applied, {} missing, {} unused, {} of another shape",
@@ -130,7 +142,7 @@ pub fn load<'a>(
     file: impl IntoIterator<Item = (&'a str, &'a NamedTensor<'a>)>,
 ) -> Result<LoadReport> {
     let _no_grad = NoGrad::new();
-    let mut unused: std::collections::BTreeMap<&str, &NamedTensor<'_>> = file.into_iter().collect();
+    let mut unused: BTreeMap<&str, &NamedTensor<'_>> = file.into_iter().collect();
     let mut report = LoadReport::default();
     let mut missing = Vec::new();
     for (name, entry) in params.entries() {
@@ -160,14 +172,42 @@ pub fn load<'a>(
         }
     }
     report.unused = unused.keys().map(|name| name.to_string()).collect();
-    report.missing = missing.into_iter().map(|name| (name.clone(), nearest(&name, &report.unused))).collect();
+    // Comparing every name with every other takes seconds in a large model.
+    let nearest = |(place, name): (usize, String)| {
+        let nearest = if place < SHOWN { nearest(&name, &report.unused) } else { None };
+        (name, nearest)
+    };
+    report.missing = missing.into_iter().enumerate().map(nearest).collect();
     Ok(report)
+}
+
+/// Makes a file's first convolution on three channels fit a model on one, by adding its weights up over the channels: a gray
+/// image in all three would give the same, where their normalisation is the same. Gives the entry's name if it was done.
+pub fn sum_input_channels(
+    params: &Params,
+    file: &mut BTreeMap<String, NamedTensor<'static>>,
+) -> Result<Option<String>> {
+    let Some((name, first)) = params.parameters().find(|(_, tensor)| tensor.size().len() == 4) else {
+        return Ok(None);
+    };
+    let size = first.size();
+    let Some(found) = file.get_mut(name) else { return Ok(None) };
+    let in_colour: Vec<usize> =
+        size.iter().enumerate().map(|(axis, &side)| if axis == 1 { 3 } else { side as usize }).collect();
+    if size[1] != 1 || found.shape != in_colour {
+        return Ok(None);
+    }
+    let summed = from_named(found)?.to_kind(Kind::Float)?.sum_dims(&[1], Kind::Float)?.reshape(&size)?;
+    *found = to_named(name, &summed)?;
+    Ok(Some(name.to_string()))
 }
 
 /// The most similar candidate, if one is similar at all.
 fn nearest(name: &str, candidates: &[String]) -> Option<String> {
+    let comparable = |candidate: &&String| candidate.len() <= 4 * name.len();
     candidates
         .iter()
+        .filter(comparable)
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.7)
         .max_by(|a, b| a.0.total_cmp(&b.0))

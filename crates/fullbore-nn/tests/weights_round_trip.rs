@@ -103,6 +103,36 @@ fn loaded_weights_compute_what_python_computes() {
     assert_close("logits", &net.forward(&fixture.tensor("x")).unwrap(), &fixture.tensor("logits"));
 }
 
+/// A network on one channel, with the weights of a file for three, computes what three equal channels give.
+#[test]
+fn gray_images_give_what_gray_in_colour_gives() {
+    let mut file = fullbore_checkpoint::read_weights(&folder("pth").join("unet.pth")).unwrap();
+    let load = |params: &Params, file: &BTreeMap<String, NamedTensor<'static>>| {
+        let report =
+            weights::load(params, file.iter().map(|(name, tensor)| (name.as_str(), tensor))).unwrap();
+        assert_eq!(report.applied, report.entries(), "{report}");
+        params.norm().set(NormMode::Eval);
+    };
+    let (in_colour, colour) = unet(OTHER_SEED, test_device());
+    assert_eq!(weights::sum_input_channels(&in_colour, &mut file.tensors).unwrap(), None);
+    load(&in_colour, &file.tensors);
+    let config = ModelConfig { name: ModelName::Unet, base: 4, depth: 2, up: Up::Transposed, weights: None };
+    let norm = NormConfig { kind: NormKind::Batch, group: None, groups: 1 };
+    let mut in_gray = Params::new(test_device());
+    let gray = config.build(&mut in_gray, 1, 2, &norm).unwrap();
+    let summed = weights::sum_input_channels(&in_gray, &mut file.tensors).unwrap();
+    assert_eq!(summed.as_deref(), Some("inc.double_conv.0.weight"));
+    load(&in_gray, &file.tensors);
+
+    let _no_grad = NoGrad::new();
+    let values: Vec<f32> = (0..16 * 16).map(|i| (i * i % 251) as f32 - 125.0).collect();
+    let image = |channels: usize| {
+        let values = Tensor::from_slice(&values.repeat(channels)).unwrap();
+        values.reshape(&[1, channels as i64, 16, 16]).unwrap().to_device(test_device()).unwrap()
+    };
+    assert_close("logits", &gray.forward(&image(1)).unwrap(), &colour.forward(&image(3)).unwrap());
+}
+
 #[test]
 fn the_report_names_what_does_not_fit() {
     let fixture = Fixture::load("weights");

@@ -1,14 +1,16 @@
 use std::path::PathBuf;
 
 use fullbore_augment::AugmentError;
-use fullbore_checkpoint::CheckpointError;
+use fullbore_checkpoint::{CheckpointError, WeightsError};
 use fullbore_data::{ConfigError, DataError, SourceError};
+use fullbore_events::RunDirError;
 use fullbore_feed::FeedError;
 use fullbore_governor::SettingError;
 use fullbore_governor::placement::PlacementError;
 use fullbore_nn::optim::OptimizerError;
 use fullbore_nn::weights::{LoadReport, MismatchError};
 
+use crate::initial_weights::InitialWeightsError;
 use crate::plan::PlanError;
 
 /// Everything that can end a run early.
@@ -68,6 +70,18 @@ pub enum TrainError {
         /// What does not fit.
         report: Box<LoadReport>,
     },
+    /// The file of `model.weights`.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Weights(#[from] WeightsError),
+    /// Its weights.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    InitialWeights(#[from] InitialWeightsError),
+    /// A folder as `model.weights`.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    RunDir(#[from] RunDirError),
     /// libtorch, memory or the device.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -11,15 +11,8 @@ use crate::plan::Plan;
 use crate::step::Engine;
 
 /// Keys that decide which weights a network has.
-const OF_THE_NETWORK: [&str; 7] = [
-    "model.",
-    "norm.",
-    "data.channels",
-    "data.classes",
-    "loss.name",
-    "landmarks.names",
-    "landmarks.use",
-];
+const OF_THE_NETWORK: [&str; 7] =
+    ["model.", "norm.", "data.channels", "data.classes", "loss.name", "landmarks.names", "landmarks.use"];
 
 /// Puts the weights that `saved` was scored with into a fresh engine of `plan`: the average where that run kept one. The
 /// engine's own average begins there too. The event tells what was kept and what differs.

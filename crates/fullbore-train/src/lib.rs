@@ -3,6 +3,7 @@
 //! - [`plan`]: every setting of a run, and the checks that span several parts.
 //! - [`run`]: the story of a run, in order. [`step`]: one optimizer step that survives running out of memory.
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files. [`resume`]: a run's newest one.
+//! - [`initial_weights`]: what a run begins with instead of fresh weights.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
 //! - [`metric`]: what decides which evaluation is better. [`landmarks`]: which points are trained, and how they are judged.
 
@@ -17,6 +18,7 @@ mod error;
 pub mod evaluate;
 mod feeding;
 mod fine_tune;
+pub mod initial_weights;
 pub mod landmarks;
 mod log_window;
 pub mod memory;

@@ -251,8 +251,8 @@ impl<'a> Run<'a> {
             steps_total: self.steps_total,
             plan: serde_json::to_value(self.plan).ok(),
         });
-        if let Some(fine_tuning) = &self.ground.fine_tuning {
-            self.reporter.emit(fine_tuning.clone());
+        if let Some(began_with) = &self.ground.began_with {
+            self.reporter.emit(began_with.clone());
         }
         self.ground.augment.announce(self.reporter);
     }

@@ -14,6 +14,7 @@ use fullbore_nn::Params;
 use fullbore_nn::decode::TestTime;
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::Task;
+use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
 use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
 use fullbore_types::Size;
@@ -25,6 +26,7 @@ use crate::ema::Ema;
 use crate::evaluate::{EvalOf, EvalSettings, LandmarkEval};
 use crate::feeding;
 use crate::fine_tune;
+use crate::initial_weights;
 use crate::plan::Plan;
 use crate::step::{Engine, StepSettings};
 
@@ -46,8 +48,8 @@ pub struct Prepared {
     pub engine: Engine,
     /// How far the run has come.
     pub progress: Progress,
-    /// What the run began with, when that is another run's weights.
-    pub(crate) fine_tuning: Option<Event>,
+    /// What a new run begins with, when that is not fresh weights alone.
+    pub(crate) began_with: Option<Event>,
     _deterministic: Option<Deterministic>,
 }
 
@@ -74,15 +76,20 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
-    let mut engine = engine(plan, device, precision)?;
-    let (mut progress, mut fine_tuning) = (Progress::default(), None);
+    let network = network(plan, device)?;
+    let mut began_with = None;
+    if let (Some(path), Start::Anew) = (&plan.model.weights, start) {
+        began_with = Some(Event::WeightsLoaded(initial_weights::load(path, &network.0)?));
+    }
+    let mut engine = engine_of(plan, network, precision)?;
+    let mut progress = Progress::default();
     match start {
         Start::Anew => {}
         Start::GoOn(saved) => {
             saved.restore(&engine)?;
             progress = saved.progress.clone();
         }
-        Start::FineTune(saved) => fine_tuning = Some(fine_tune::begin(saved, plan, &engine)?),
+        Start::FineTune(saved) => began_with = Some(fine_tune::begin(saved, plan, &engine)?),
     }
     let workers = workers(plan, device);
     let augment = Augmentation::decide(plan, device, workers)?;
@@ -98,7 +105,7 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
         augment,
         engine,
         progress,
-        fine_tuning,
+        began_with,
         _deterministic: deterministic,
     })
 }
@@ -276,11 +283,21 @@ pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
 
 /// Builds the network with fresh weights, its optimizer, and all memory that steps need for good.
 pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<Engine, TrainError> {
+    engine_of(plan, network(plan, device)?, precision)
+}
+
+type Network = (Params, Box<dyn Model>);
+
+fn network(plan: &Plan, device: Device) -> Result<Network, TrainError> {
     manual_seed(plan.run.seed)?;
     let mut params = Params::new(device);
     let model =
         plan.model.build(&mut params, i64::from(plan.data.channels), plan.channels_out()?, &plan.norm)?;
     params.set_recompute(plan.activation == Activation::Recompute);
+    Ok((params, model))
+}
+
+fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> Result<Engine, TrainError> {
     let optimizer = Optimizer::new(&params, &plan.optimizer, precision == Some(Kind::Half))?;
     let ema = Ema::new(&params, plan.ema)?;
     let settings = StepSettings {

@@ -42,8 +42,12 @@ fn engine(name: OptimizerName, scaled: bool, clip_value: Option<f64>) -> Engine 
     let optimizer = Optimizer::new(&params, &config, scaled).unwrap();
     let ema = Ema::new(&params, EmaConfig { decay: Some(0.9), warmup: true }).unwrap();
     let normalize = Normalize::new(&[0.5; 3], &[0.25; 3], device).unwrap();
-    let settings =
-        StepSettings { loss: LossName::BceDice.into(), precision: None, may_ignore: true, norm_group: Some(2) };
+    let settings = StepSettings {
+        loss: LossName::BceDice.into(),
+        precision: None,
+        may_ignore: true,
+        norm_group: Some(2),
+    };
     let finish = Finish { normalize, landmarks: None };
     Engine::new(model, params, optimizer, ema, finish, settings).unwrap()
 }

@@ -7,3 +7,4 @@ mod interrupt;
 pub mod process;
 pub mod progress;
 pub mod render;
+mod weights_line;

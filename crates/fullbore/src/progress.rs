@@ -10,6 +10,7 @@ use fullbore_events::{CheckpointKind, Event, OutOfMemoryAt, PerClass, Record, Ru
 use unicode_width::UnicodeWidthChar;
 
 use crate::render::printable;
+use crate::weights_line::weights_line;
 
 /// How steps are shown. Everything else is a line that stays, in both.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +150,7 @@ impl<W: Write + Send> Sink for Progress<W> {
                 self.line(&format!("fine-tuning {checkpoint} (step {step})"));
                 self.line(&format!("kept: {kept}; anew: {anew}; changed: {changed}"));
             }
+            Event::WeightsLoaded(loaded) => self.line(&weights_line(loaded)),
             Event::EpochStarted { .. } => {}
             &Event::Step { epoch, step, loss, samples_per_s, data_wait, .. } => {
                 self.step(record, step, |totals, eta| {

@@ -1,5 +1,7 @@
 //! The `model` part of a plan.
 
+use std::path::PathBuf;
+
 use fullbore_torch::Result as TorchResult;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,7 @@ use crate::layers::norm::NormConfig;
 use crate::optim::{SettingError, refuse};
 
 /// Which network, and its numbers. `None` follows `size`, and what the named network does not have must be `None` (or 0).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
     /// Which network.
@@ -32,6 +34,9 @@ pub struct ModelConfig {
     /// U-Nets: coarser decoder levels that have a head of their own.
     #[serde(default)]
     pub deep_supervision: u32,
+    /// File or run folder whose weights a run begins with; `None`: fresh ones.
+    #[serde(default)]
+    pub weights: Option<PathBuf>,
 }
 
 /// Names for sizes that mean about the same for every network.
@@ -60,6 +65,7 @@ impl ModelConfig {
             width: None,
             head: None,
             deep_supervision: 0,
+            weights: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod scaffold;
 mod augmentation;
 mod bad_pictures_are_named;
 mod bad_settings_are_refused;
+mod begins_with_given_weights;
 mod bench_data_shows_where_time_goes;
 mod canvases_score_on_the_native_grid;
 mod checkpoints_are_checked;

@@ -74,6 +74,7 @@ fn a_stored_plan_reads_back_as_it_was() {
         "data.void=9",
         "data.size=[64, 128]",
         "data.workers=3",
+        "model.weights='a: b.pth'",
         "batch.micro=2",
         "optimizer.lr=0.1",
         "optimizer.eps=1e-300",
