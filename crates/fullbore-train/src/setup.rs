@@ -306,7 +306,8 @@ fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> 
         may_ignore: plan.may_ignore(),
         norm_group: plan.norm.group.map(|n| n as usize),
     };
-    Ok(Engine::new(model, params, optimizer, ema, finish(plan, device)?, settings)?)
+    let finish = finish(plan, params.device())?;
+    Ok(Engine::new(model, params, optimizer, ema, finish, settings)?)
 }
 
 /// What turns a plan's batches into network input and targets. Augmentation on the device is added where it is decided.

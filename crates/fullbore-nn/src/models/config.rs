@@ -149,22 +149,22 @@ mod tests {
     fn what_a_network_does_not_have_is_refused() {
         let plain = ModelConfig::new(Unet);
         let set: [(&str, &str, ModelConfig, &[ModelName]); 7] = [
-            ("model.base", "8", ModelConfig { base: Some(8), ..plain }, &[Unet]),
-            ("model.depth", "3", ModelConfig { depth: Some(3), ..plain }, &[Unet]),
-            ("model.up", "bilinear", ModelConfig { up: Some(Up::Bilinear), ..plain }, &[Unet]),
-            ("model.layers", "50", ModelConfig { layers: Some(50), ..plain }, &[ResnetUnet, ResnetDeconv]),
-            ("model.width", "small_v1", ModelConfig { width: Some(Width::SmallV1), ..plain }, &[Hrnet]),
-            ("model.head", "pose", ModelConfig { head: Some(Head::Pose), ..plain }, &[Hrnet]),
+            ("model.base", "8", ModelConfig { base: Some(8), ..plain.clone() }, &[Unet]),
+            ("model.depth", "3", ModelConfig { depth: Some(3), ..plain.clone() }, &[Unet]),
+            ("model.up", "bilinear", ModelConfig { up: Some(Up::Bilinear), ..plain.clone() }, &[Unet]),
+            ("model.layers", "50", ModelConfig { layers: Some(50), ..plain.clone() }, &[ResnetUnet, ResnetDeconv]),
+            ("model.width", "small_v1", ModelConfig { width: Some(Width::SmallV1), ..plain.clone() }, &[Hrnet]),
+            ("model.head", "pose", ModelConfig { head: Some(Head::Pose), ..plain.clone() }, &[Hrnet]),
             (
                 "model.deep_supervision",
                 "1",
-                ModelConfig { deep_supervision: 1, ..plain },
+                ModelConfig { deep_supervision: 1, ..plain.clone() },
                 &[Unet, ResnetUnet],
             ),
         ];
         for (key, written, config, who) in set {
             for &name in ModelName::ALL {
-                match (ModelConfig { name, ..config }).check() {
+                match (ModelConfig { name, ..config.clone() }).check() {
                     Ok(()) => assert!(who.contains(&name), "{key} with {name:?}"),
                     Err(error) => {
                         assert!(!who.contains(&name) && error.key == key, "{error:?}");
@@ -181,12 +181,12 @@ mod tests {
         let unet = ModelConfig::new(Unet);
         let resnet = ModelConfig::new(ResnetUnet);
         for (key, config) in [
-            ("model.base", ModelConfig { base: Some(0), ..unet }),
-            ("model.base", ModelConfig { base: Some(1025), ..unet }),
-            ("model.base", ModelConfig { base: Some(1024), ..unet }),
-            ("model.depth", ModelConfig { depth: Some(0), ..unet }),
-            ("model.depth", ModelConfig { depth: Some(u32::MAX), ..unet }),
-            ("model.deep_supervision", ModelConfig { deep_supervision: 4, ..unet }),
+            ("model.base", ModelConfig { base: Some(0), ..unet.clone() }),
+            ("model.base", ModelConfig { base: Some(1025), ..unet.clone() }),
+            ("model.base", ModelConfig { base: Some(1024), ..unet.clone() }),
+            ("model.depth", ModelConfig { depth: Some(0), ..unet.clone() }),
+            ("model.depth", ModelConfig { depth: Some(u32::MAX), ..unet.clone() }),
+            ("model.deep_supervision", ModelConfig { deep_supervision: 4, ..unet.clone() }),
             ("model.layers", ModelConfig { layers: Some(152), ..resnet }),
             ("model.layers", ModelConfig { layers: Some(0), ..resnet }),
             ("model.layers", ModelConfig { layers: Some(20), name: ResnetDeconv, ..resnet }),
@@ -195,8 +195,8 @@ mod tests {
             assert_eq!(config.check().unwrap_err().key, key, "{config:?}");
         }
         for fine in [
-            ModelConfig { base: Some(32), depth: Some(8), ..unet },
-            ModelConfig { deep_supervision: 3, ..unet },
+            ModelConfig { base: Some(32), depth: Some(8), ..unet.clone() },
+            ModelConfig { deep_supervision: 3, ..unet.clone() },
             ModelConfig { layers: Some(101), deep_supervision: 4, ..resnet },
             ModelConfig { layers: Some(152), name: ResnetDeconv, ..resnet },
         ] {
