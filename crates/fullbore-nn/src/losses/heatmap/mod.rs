@@ -61,8 +61,9 @@ impl HeatmapLossConfig {
     /// is [`HeatmapTargets::total`] of the whole step. Landmarks of weight 0 give no loss and no gradient. Computed in f32.
     pub fn share(&self, maps: &Tensor, targets: &HeatmapTargets, total: &Tensor) -> Result<Tensor> {
         let maps = maps.to_kind(Kind::Float)?;
-        let unlabelled = targets.weights.eq_scalar(0)?;
-        let points = targets.points.masked_fill(&unlabelled.unsqueeze(2)?, 0.0)?;
+        // What is not labelled may lie at infinity or nowhere, and 0 times that is no 0.
+        let unlabelled = targets.weights.eq_scalar(0)?.unsqueeze(2)?;
+        let points = targets.points.masked_fill(&unlabelled, 0.0)?;
         let mut each = match self.name {
             HeatmapLoss::Mse => squared_error(&maps, &targets.maps)?,
             HeatmapLoss::MseWeighted => {
@@ -80,8 +81,7 @@ impl HeatmapLossConfig {
             let distance = coordinates::smooth_l1(&maps, sharpness, &points)?;
             each = each.add(&distance.mul_scalar(self.coord_weight)?)?;
         }
-        // Filled, not only multiplied by 0: what is not labelled may be infinite.
-        each.masked_fill(&unlabelled, 0.0)?.mul(&targets.weights)?.sum(Kind::Float)?.div(total)
+        each.mul(&targets.weights)?.sum(Kind::Float)?.div(total)
     }
 }
 
