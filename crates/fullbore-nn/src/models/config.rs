@@ -8,7 +8,7 @@ use crate::Params;
 use crate::layers::norm::NormConfig;
 use crate::optim::{SettingError, refuse};
 
-/// Which network, and its numbers. `None` follows `size`, and what the named network does not have must be `None` (or 0).
+/// Which network, and its numbers. `None` follows `size`; what the named network does not have must be `None`, or 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
