@@ -1,4 +1,4 @@
-//! Convolutions, and the initial values that PyTorch or a network's authors give them. Those of PyTorch are drawn in its
+//! Convolutions, and the initial values that PyTorch or a network's authors give them. PyTorch's own are drawn in its
 //! order, so that `torch.manual_seed` gives the same weights.
 
 use fullbore_torch::{Device, Kind, Result, Tensor};

@@ -10,7 +10,7 @@ use crate::Params;
 use crate::layers::norm::NormConfig;
 use crate::optim::{SettingError, refuse};
 
-/// Which network, and its numbers. `None` follows `size`, and what the named network does not have must be `None` (or 0).
+/// Which network, and its numbers. `None` follows `size`; what the named network does not have must be `None`, or 0.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -152,8 +152,18 @@ mod tests {
             ("model.base", "8", ModelConfig { base: Some(8), ..plain.clone() }, &[Unet]),
             ("model.depth", "3", ModelConfig { depth: Some(3), ..plain.clone() }, &[Unet]),
             ("model.up", "bilinear", ModelConfig { up: Some(Up::Bilinear), ..plain.clone() }, &[Unet]),
-            ("model.layers", "50", ModelConfig { layers: Some(50), ..plain.clone() }, &[ResnetUnet, ResnetDeconv]),
-            ("model.width", "small_v1", ModelConfig { width: Some(Width::SmallV1), ..plain.clone() }, &[Hrnet]),
+            (
+                "model.layers",
+                "50",
+                ModelConfig { layers: Some(50), ..plain.clone() },
+                &[ResnetUnet, ResnetDeconv],
+            ),
+            (
+                "model.width",
+                "small_v1",
+                ModelConfig { width: Some(Width::SmallV1), ..plain.clone() },
+                &[Hrnet],
+            ),
             ("model.head", "pose", ModelConfig { head: Some(Head::Pose), ..plain.clone() }, &[Hrnet]),
             (
                 "model.deep_supervision",

@@ -29,6 +29,8 @@ pub trait Model: std::fmt::Debug {
     }
 }
 
+type Build = fn(Scope<'_>, &ModelConfig, [i64; 2], &NormConfig) -> Result<Box<dyn Model>>;
+
 /// What the registry knows of a network.
 struct Family {
     /// Keys of the `model` part that it has, besides `name` and `size`.
@@ -36,7 +38,7 @@ struct Family {
     /// Checks the values of those.
     check: fn(&ModelConfig) -> std::result::Result<(), SettingError>,
     /// Builds it: place, numbers, channels in and out, normalisation.
-    build: fn(Scope<'_>, &ModelConfig, [i64; 2], &NormConfig) -> Result<Box<dyn Model>>,
+    build: Build,
     /// Sides of its input must be multiples of this.
     side_multiple: fn(&ModelConfig) -> u32,
     /// How many times smaller than the input its logits are.

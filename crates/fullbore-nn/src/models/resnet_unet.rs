@@ -45,8 +45,8 @@ pub struct ResNetUnet {
 }
 
 impl ResNetUnet {
-    /// Builds the network from `channels[0]` to `channels[1]`. Keys: `encoder`, `decoder.blocks`, `segmentation_head.0`,
-    /// `deep`.
+    /// Builds the network from `channels[0]` to `channels[1]`. Keys: `encoder`, `decoder.blocks`,
+    /// `segmentation_head.0`, `deep`.
     pub fn new(
         mut scope: Scope<'_>,
         config: &ModelConfig,

@@ -2,16 +2,21 @@
 //! Learning, 2019). State-dict keys are those that all its code bases share; the heads are the facial landmark network's
 //! and the pose network's.
 
+mod head;
+mod module;
+
 use fullbore_torch::{Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Family, Model, ModelConfig, ModelSize};
 use crate::Scope;
-use crate::layers::conv::{Conv2d, ConvConfig, Init};
+use crate::layers::conv::Init;
 use crate::layers::conv_norm::{ConvNorm, Style};
-use crate::layers::norm::{BatchNorm2d, Norm, NormConfig};
+use crate::layers::norm::{BatchNorm2d, NormConfig};
 use crate::layers::recompute::Recomputable;
 use crate::layers::residual::{Residual, ResidualKind};
+use head::HeadLayers;
+use module::Module;
 
 pub(super) const FAMILY: Family = Family {
     keys: &["model.width", "model.head"],
@@ -163,7 +168,7 @@ struct Stage {
     modules: Vec<Module>,
 }
 
-/// Adds a branch of half the resolution of the coarsest one; the first time, the branch that there is gets its width too.
+/// Adds a branch of half the resolution of the coarsest one. The first time, the only branch gets its width too.
 #[derive(Debug)]
 struct Transition {
     first: Option<Recomputable<ConvNorm>>,
@@ -194,189 +199,5 @@ impl Transition {
         }
         branches.push(added);
         Ok(branches)
-    }
-}
-
-/// Residual blocks on every branch, then every branch joined into every target.
-#[derive(Debug)]
-struct Module {
-    branches: Vec<Recomputable<Vec<Residual>>>,
-    fuses: Vec<Recomputable<Fuse>>,
-}
-
-impl Module {
-    /// Branches of `widths` channels; the first `targets` of them go on. Keys `branches.B.K`, `fuse_layers.I.J`.
-    fn new(
-        mut scope: Scope<'_>,
-        widths: &[i64],
-        blocks: usize,
-        targets: usize,
-        head: Head,
-        style: &Style,
-    ) -> Result<Self> {
-        let mut branches = Vec::with_capacity(widths.len());
-        for (i, &width) in widths.iter().enumerate() {
-            branches.push(Recomputable::new(scope.sub(format!("branches.{i}")), |mut scope| {
-                (0..blocks)
-                    .map(|k| Residual::new(scope.sub(k), ResidualKind::Basic, width, width, 1, style))
-                    .collect()
-            })?);
-        }
-        let fuses = (0..targets)
-            .map(|target| {
-                let scope = scope.sub(format!("fuse_layers.{target}"));
-                Recomputable::new(scope, |scope| Fuse::new(scope, widths, target, head, style))
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { branches, fuses })
-    }
-
-    fn forward(&self, mut branches: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        for (blocks, x) in self.branches.iter().zip(&mut branches) {
-            *x = blocks.forward([x], |blocks, [x]| {
-                blocks.iter().try_fold(x.clone(), |x, block| block.forward(&x))
-            })?;
-        }
-        self.fuses
-            .iter()
-            .map(|fuse| match branches.as_slice() {
-                [a, b] => fuse.forward([a, b], |fuse, branches| fuse.forward(branches)),
-                [a, b, c] => fuse.forward([a, b, c], |fuse, branches| fuse.forward(branches)),
-                [a, b, c, d] => fuse.forward([a, b, c, d], |fuse, branches| fuse.forward(branches)),
-                _ => unreachable!("stages have two to four branches"),
-            })
-            .collect()
-    }
-}
-
-/// The sum of all branches at the resolution and width of one of them, then ReLU.
-#[derive(Clone, Debug)]
-struct Fuse {
-    target: usize,
-    terms: Vec<Term>,
-}
-
-/// How a branch comes to the target's resolution and width.
-#[derive(Clone, Debug)]
-enum Term {
-    Same,
-    Finer { conv: ConvNorm, factor: i64, head: Head },
-    Coarser(Vec<ConvNorm>),
-}
-
-impl Fuse {
-    fn new(mut scope: Scope<'_>, widths: &[i64], target: usize, head: Head, style: &Style) -> Result<Self> {
-        let to = widths[target];
-        let mut terms = Vec::with_capacity(widths.len());
-        for (source, &from) in widths.iter().enumerate() {
-            let mut scope = scope.sub(source);
-            terms.push(if source == target {
-                Term::Same
-            } else if source > target {
-                let conv = ConvNorm::new(scope, ["0", "1"], [from, to], 1, 1, style)?;
-                Term::Finer { conv, factor: 1 << (source - target), head }
-            } else {
-                let steps = target - source;
-                let step = |k| {
-                    let to = if k + 1 == steps { to } else { from };
-                    ConvNorm::new(scope.sub(k), ["0", "1"], [from, to], 3, 2, style)
-                };
-                Term::Coarser((0..steps).map(step).collect::<Result<_>>()?)
-            });
-        }
-        Ok(Self { target, terms })
-    }
-
-    /// Every term but the target's own branch is new memory: the sum is made in the first of them.
-    fn forward(&self, branches: &[Tensor]) -> Result<Tensor> {
-        let first = usize::from(self.target == 0);
-        let sum = self.terms[first].forward(&branches[first])?;
-        for (i, (term, x)) in self.terms.iter().zip(branches).enumerate() {
-            if i != first {
-                sum.add_(&term.forward(x)?)?;
-            }
-        }
-        sum.relu_()
-    }
-}
-
-impl Term {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Term::Same => Ok(x.clone()),
-            Term::Finer { conv, factor, head } => {
-                let x = conv.forward(x)?;
-                let size = x.size();
-                let (height, width) = (factor * size[2], factor * size[3]);
-                match head {
-                    Head::Concatenated => x.upsample_bilinear(height, width, false),
-                    Head::Pose => x.upsample_nearest(height, width),
-                }
-            }
-            Term::Coarser(convs) => {
-                let (last, first) = convs.split_last().expect("a coarser branch is at least one step away");
-                let x = first.iter().try_fold(x.clone(), |x, conv| conv.forward_relu(&x))?;
-                last.forward(&x)
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
-enum HeadLayers {
-    Concatenated(Recomputable<Concatenated>),
-    Pose(Conv2d),
-}
-
-/// All branches at the finest resolution, one on top of the other: 1x1 convolution, normalisation, ReLU, 1x1 convolution.
-#[derive(Clone, Debug)]
-struct Concatenated {
-    first: Conv2d,
-    norm: Norm,
-    last: Conv2d,
-}
-
-impl HeadLayers {
-    /// Keys `head.0`, `head.1` and `head.3`, or `final_layer`.
-    fn new(mut scope: Scope<'_>, head: Head, widths: &[i64], out: i64, style: &Style) -> Result<Self> {
-        let conv = ConvConfig { kernel: 1, stride: 1, bias: true, init: style.init };
-        Ok(match head {
-            Head::Pose => HeadLayers::Pose(Conv2d::new(scope.sub("final_layer"), widths[0], out, conv)?),
-            Head::Concatenated => {
-                let all = widths.iter().sum();
-                HeadLayers::Concatenated(Recomputable::new(scope.sub("head"), |mut scope| {
-                    Ok(Concatenated {
-                        first: Conv2d::new(scope.sub(0), all, all, conv)?,
-                        norm: Norm::new(scope.sub(1), all, &style.norm, style.momentum)?,
-                        last: Conv2d::new(scope.sub(3), all, out, conv)?,
-                    })
-                })?)
-            }
-        })
-    }
-
-    fn forward(&self, branches: &[Tensor]) -> Result<Tensor> {
-        match (self, branches) {
-            (HeadLayers::Pose(conv), [finest, ..]) => conv.forward(finest),
-            (HeadLayers::Concatenated(head), [a, b, c, d]) => {
-                head.forward([a, b, c, d], |head, branches| head.forward(branches))
-            }
-            _ => unreachable!("the last stage gives one branch to the pose head, four to the other"),
-        }
-    }
-}
-
-impl Concatenated {
-    fn forward(&self, branches: &[Tensor; 4]) -> Result<Tensor> {
-        let [finest, coarser @ ..] = branches;
-        let size = finest.size();
-        let mut all = vec![finest.clone()];
-        for x in coarser {
-            all.push(x.upsample_bilinear(size[2], size[3], false)?);
-        }
-        let x = Tensor::cat(&all.iter().collect::<Vec<_>>(), 1)?;
-        drop(all);
-        let x = self.norm.forward(&self.first.forward(&x)?)?.relu_()?;
-        self.last.forward(&x)
     }
 }
