@@ -116,7 +116,7 @@ fn gray_images_give_what_gray_in_colour_gives() {
     let (in_colour, colour) = unet(OTHER_SEED, test_device());
     assert_eq!(weights::sum_input_channels(&in_colour, &mut file.tensors).unwrap(), None);
     load(&in_colour, &file.tensors);
-    let config = ModelConfig { name: ModelName::Unet, base: 4, depth: 2, up: Up::Transposed, weights: None };
+    let config = ModelConfig { base: Some(4), depth: Some(2), ..ModelConfig::new(ModelName::Unet) };
     let norm = NormConfig { kind: NormKind::Batch, group: None, groups: 1 };
     let mut in_gray = Params::new(test_device());
     let gray = config.build(&mut in_gray, 1, 2, &norm).unwrap();

@@ -270,7 +270,7 @@ impl Plan {
     fn check_model(&self) -> Result<(), PlanError> {
         self.model.check()?;
         let stride = self.model.output_stride();
-        if stride > 1 {
+        if stride > 1 && self.task() == Task::Masks {
             let allowed =
                 format!("its maps are {stride} times smaller than the masks; use unet or resnet_unet");
             return Err(refuse("model.name", self.model.name.key(), allowed));
