@@ -138,7 +138,7 @@ pub fn open_training(plan: &Plan) -> Result<Arc<dyn Source>, TrainError> {
 
 /// Opens a data set with masks.
 fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
-    Ok(source::open(path, plan.data.format, Some(&plan.data.classes()))?)
+    Ok(plan.data.open(path, Some(&plan.data.classes()))?)
 }
 
 fn train_path(plan: &Plan) -> Result<&Path, TrainError> {
