@@ -1,5 +1,6 @@
-//! Any bytes as the index of a data set: a CSV or JSONL list, COCO JSON, a LabelMe file, a tar shard. The first input
-//! byte chooses the format; a source that opens must be able to tell all that it knows of its samples.
+//! Any bytes as the index of a data set: a CSV or JSONL list, COCO JSON, a LabelMe file, a tar shard, 300-W's points,
+//! a WFLW list, dlib's XML, ISBI's landmarks. The first input byte chooses the format; a source that opens must be able
+//! to tell all that it knows of its samples.
 #![no_main]
 
 use std::fs;
@@ -17,10 +18,30 @@ fuzz_target!(|bytes: &[u8]| {
         (Format::Coco, "coco.json"),
         (Format::LabelMe, "labelme.json"),
         (Format::Shards, "shard.tar"),
-    ][usize::from(choice % 5)];
+        (Format::Pts, "a.pts"),
+        (Format::Wflw, "list.txt"),
+        (Format::Dlib, "set.xml"),
+        (Format::Isbi, "400_junior/a.txt"),
+    ][usize::from(choice % 9)];
     let file = folder.path().join(name);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, bytes).unwrap();
-    let path = if format == Format::LabelMe { folder.path() } else { &file };
+    let pictures = folder.path().join("RawImage/TrainingData");
+    let path = match format {
+        Format::LabelMe => folder.path(),
+        Format::Pts => {
+            fs::write(folder.path().join("a.png"), "").unwrap();
+            folder.path()
+        }
+        Format::Isbi => {
+            let senior = folder.path().join("400_senior");
+            [&pictures, &senior].map(|folder| fs::create_dir_all(folder).unwrap());
+            fs::write(pictures.join("a.bmp"), "").unwrap();
+            fs::write(senior.join("a.txt"), bytes).unwrap();
+            &pictures
+        }
+        _ => &file,
+    };
     let classes = Classes { names: vec!["a".into(), "b".into()], values: vec![0, 255], void_value: None };
     let masks = (choice & 128 == 0).then_some(&classes);
     let Ok(source) = open(path, format, masks) else { return };

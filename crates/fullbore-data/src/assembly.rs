@@ -291,7 +291,8 @@ impl Assembly {
     ) -> Result<Frame, DataError> {
         let Intake { source, reader, counters } = &*self.intake;
         let Place { resize, canvas, .. } = self.place;
-        let place = |size| Placement::training(resize, size, canvas, key);
+        let training = |size| Placement::training(resize, size, canvas, key);
+        let place = |size, window| Placement::of_window(size, window, resize, training);
         let out = |_: &Placement| (image, MaskOut::Canvas(mask));
         let (_, frame) = reader.decode(&**source, id, scratch, counters, place, out)?;
         scratch.place_points(points_of(&**source, id), &frame, canvas);

@@ -2,6 +2,7 @@
 
 use fullbore_types::{Affine, Frame, Purpose, SampleKey, Size};
 
+use crate::bounds::Bounds;
 use crate::config::Resize;
 
 /// A rectangle of whole pixels.
@@ -15,13 +16,41 @@ pub struct Rect {
     pub size: Size,
 }
 
-impl Rect {
-    /// The part of this rectangle that lies within an image of `size`; `None` when there is none.
-    pub fn within(self, size: Size) -> Option<Rect> {
-        let end = |start: u32, length: u32, side: u32| start.saturating_add(length).min(side);
-        let width = end(self.x, self.size.width, size.width).checked_sub(self.x)?;
-        let height = end(self.y, self.size.height, size.height).checked_sub(self.y)?;
-        (width > 0 && height > 0).then_some(Rect { size: Size::new(width, height), ..self })
+/// A rectangle of whole pixels that may reach beyond its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// First column; negative ones lie left of the image.
+    pub x: i32,
+    /// First row; negative ones lie above the image.
+    pub y: i32,
+    /// Columns and rows.
+    pub size: Size,
+}
+
+impl Window {
+    /// The square about the middle of `bounds` whose side is the longer side of `bounds`, with `margin` of it added on
+    /// each side, rounded to whole pixels.
+    pub fn around(bounds: Bounds, margin: f64) -> Self {
+        let Bounds { left, top, width, height } = bounds;
+        let side = (f64::from(width.max(height)) * (1.0 + 2.0 * margin)).round().max(1.0);
+        let start = |start: f32, length: f32| f64::from(start) + f64::from(length) / 2.0 - side / 2.0;
+        let (x, y) = (start(left, width).round() as i32, start(top, height).round() as i32);
+        Window { x, y, size: Size::new(side as u32, side as u32) }
+    }
+
+    /// True when a pixel of an image of `size` lies in the window.
+    pub fn meets(self, size: Size) -> bool {
+        let meets = |start: i32, length: u32, side: u32| {
+            i64::from(start) < i64::from(side) && i64::from(start) + i64::from(length) > 0
+        };
+        meets(self.x, self.size.width, size.width) && meets(self.y, self.size.height, size.height)
+    }
+
+    /// The window without what lies outside of an image of `size`.
+    fn cut_off(self, size: Size) -> Self {
+        let Placement { window: Rect { x, y, size }, .. } =
+            Placement::stretch(self.size, self.size).of_part(self, size);
+        Window { x: x as i32, y: y as i32, size }
     }
 }
 
@@ -65,10 +94,40 @@ impl Placement {
         }
     }
 
-    /// The same placement where its source is only a part of a larger image.
-    pub fn of_part(self, part: Rect, image: Size) -> Self {
-        let window = Rect { x: self.window.x + part.x, y: self.window.y + part.y, ..self.window };
-        Placement { source: image, window, ..self }
+    /// Placement of what a window shows of an image, or of all of it. `place` tells where a source of the window's
+    /// size lies.
+    ///
+    /// Where the window reaches beyond the image there is padding, so that squares stay squares: the border lies on
+    /// the nearest edge between two pixels of the canvas, and what is seen is stretched to it by less than one of
+    /// them. With [`Resize::Crop`], whose pixels are native, the window is cut off at the border instead. A window
+    /// that lies outside as a whole shows the nearest pixel.
+    pub fn of_window(
+        image: Size,
+        window: Option<Window>,
+        resize: Resize,
+        place: impl FnOnce(Size) -> Placement,
+    ) -> Self {
+        let window = match (window, resize) {
+            (None, _) => return place(image),
+            (Some(window), Resize::Crop) => window.cut_off(image),
+            (Some(window), Resize::Stretch | Resize::Letterbox) => window,
+        };
+        place(window.size).of_part(window, image)
+    }
+
+    /// The same placement where its source is a window of an image, which need not hold it.
+    fn of_part(self, part: Window, image: Size) -> Self {
+        let (window, target) = (self.window, self.target);
+        let columns = (i64::from(part.x) + i64::from(window.x), window.size.width);
+        let rows = (i64::from(part.y) + i64::from(window.y), window.size.height);
+        let (x, width, to_x, to_width) = seen(columns, (target.x, target.size.width), image.width);
+        let (y, height, to_y, to_height) = seen(rows, (target.y, target.size.height), image.height);
+        Placement {
+            source: image,
+            window: Rect { x, y, size: Size::new(width, height) },
+            target: Rect { x: to_x, y: to_y, size: Size::new(to_width, to_height) },
+            ..self
+        }
     }
 
     /// True when the canvas is the source image, pixel for pixel.
@@ -121,6 +180,21 @@ impl Placement {
         let y = corner(source.height - size.height);
         Placement { source, window: Rect { x, y, size }, canvas, target: whole(size) }
     }
+}
+
+/// Of the pixels `start..start + length` that go to `to..to + to_length`, those between 0 and `side`, at least one, and
+/// where they go: start and length of both.
+fn seen((start, length): (i64, u32), (to, to_length): (u32, u32), side: u32) -> (u32, u32, u32, u32) {
+    let (side, length) = (i64::from(side), i64::from(length));
+    let first = start.clamp(0, side - 1);
+    let end = (start + length).clamp(first + 1, side);
+    let place = |at: i64| {
+        let share = 2 * (at - start).clamp(0, length) * i64::from(to_length);
+        ((share + length) / (2 * length)) as u32
+    };
+    let to_first = place(first).min(to_length - 1);
+    let to_end = place(end).max(to_first + 1);
+    (first as u32, (end - first) as u32, to + to_first, to_end - to_first)
 }
 
 fn whole(size: Size) -> Rect {
@@ -188,16 +262,48 @@ mod tests {
         assert!(p.is_identity());
     }
 
+    fn window(x: i32, y: i32, w: u32, h: u32) -> Window {
+        Window { x, y, size: Size::new(w, h) }
+    }
+
     #[test]
-    fn rectangles_are_cut_to_the_image() {
-        let rect = |x, y, w, h| Rect { x, y, size: Size::new(w, h) };
+    fn windows_are_squares_around_boxes() {
+        let bounds = |left, top, width, height| Bounds { left, top, width, height };
+        assert_eq!(Window::around(bounds(10.0, 20.0, 8.0, 4.0), 0.25), window(8, 16, 12, 12));
+        assert_eq!(Window::around(bounds(-3.0, 0.5, 2.0, 5.0), 0.0), window(-5, 1, 5, 5));
+        assert_eq!(Window::around(bounds(7.25, 7.25, 0.1, 0.1), 0.0), window(7, 7, 1, 1));
+    }
+
+    #[test]
+    fn windows_without_a_pixel_of_the_image_are_told() {
         let size = Size::new(10, 8);
-        assert_eq!(rect(2, 3, 4, 5).within(size), Some(rect(2, 3, 4, 5)));
-        assert_eq!(rect(2, 3, 90, u32::MAX).within(size), Some(rect(2, 3, 8, 5)));
-        assert_eq!(
-            [rect(10, 0, 1, 1), rect(0, 9, 1, 1), rect(0, 0, 0, 3)].map(|r| r.within(size)),
-            [None; 3]
-        );
+        let inside = [window(2, 3, 4, 5), window(9, 7, 1, 1), window(-4, -4, 5, 5), window(-9, -9, 99, 99)];
+        assert_eq!(inside.map(|w| w.meets(size)), [true; 4]);
+        let outside =
+            [window(10, 0, 1, 1), window(0, 8, 1, 1), window(-5, 0, 5, 5), window(0, i32::MIN, 1, 9)];
+        assert_eq!(outside.map(|w| w.meets(size)), [false; 4]);
+    }
+
+    #[test]
+    fn beyond_the_image_there_is_padding() {
+        let (image, canvas) = (Size::new(10, 8), Size::new(24, 24));
+        let placed = |resize, window| {
+            Placement::of_window(image, Some(window), resize, |part| {
+                Placement::evaluation(resize, part, canvas, 4)
+            })
+        };
+        let rect = |x, y, w, h| Rect { x, y, size: Size::new(w, h) };
+        // Columns -2 to 9 of twelve, rows 4 to 15: all but two columns and four rows, at twice their size.
+        let p = placed(Resize::Stretch, window(-2, 4, 12, 12));
+        assert_eq!((p.window, p.target, p.source), (rect(0, 4, 10, 4), rect(4, 0, 20, 8), image));
+        assert_eq!(p.frame().canvas_from_source, Affine::scale_shift(2.0, 2.0, 4.0, -8.0));
+        let p = placed(Resize::Crop, window(-2, 4, 12, 12));
+        assert_eq!((p.window, p.target), (rect(0, 4, 10, 4), rect(0, 0, 10, 4)));
+        assert_eq!(p.canvas, Size::new(12, 4), "native pixels grow no further than the image");
+        let p = placed(Resize::Letterbox, window(3, 2, 5, 5));
+        assert_eq!((p.window, p.target), (rect(3, 2, 5, 5), whole(canvas)));
+        let far = placed(Resize::Stretch, window(1 << 20, -9, 3, 3));
+        assert_eq!((far.window, far.target.size), (rect(9, 0, 1, 1), Size::new(1, 1)));
     }
 
     proptest! {
@@ -206,14 +312,15 @@ mod tests {
             source in (1u32..3000, 1u32..3000),
             canvas in (1u32..700, 1u32..700),
             sample in 0u32..100,
+            part in (-4000i32..4000, -4000i32..4000, 1u32..5000, 1u32..5000),
         ) {
+            let part = window(part.0, part.1, part.2, part.3);
             let (source, canvas) = (Size::new(source.0, source.1), Size::new(canvas.0, canvas.1));
             for resize in [Resize::Stretch, Resize::Letterbox, Resize::Crop] {
-                let part = Rect { x: 7, y: 300, size: source };
-                let image = Size::new(source.width + 9, source.height + 300);
+                let training = |source| Placement::training(resize, source, canvas, key(0, sample));
                 for p in [
-                    Placement::training(resize, source, canvas, key(0, sample)),
-                    Placement::training(resize, source, canvas, key(0, sample)).of_part(part, image),
+                    training(source),
+                    Placement::of_window(source, Some(part), resize, training),
                     Placement::evaluation(resize, source, canvas, 16),
                 ] {
                     for (rect, outer) in [(p.window, p.source), (p.target, p.canvas)] {

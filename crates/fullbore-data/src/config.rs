@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fullbore_types::{Classes, Size};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::cache::CacheMode;
 use crate::decode::DecodeLimits;
 use crate::faults::FaultPolicy;
-use crate::source::Format;
+use crate::source::{Annotator, Crop, Cropped, Format, Source, SourceError, open_annotated};
 
 /// Longest side of a canvas in pixels.
 pub const MAX_SIDE: u32 = 16_384;
@@ -24,6 +25,8 @@ pub const MAX_WORKERS: usize = 256;
 pub const MAX_PREFETCH: usize = 1_024;
 /// Most crops of one image per epoch.
 pub const MAX_CROPS_PER_IMAGE: u32 = 65_536;
+/// Largest margin of [`DataConfig::crop`]; beyond it, what is shown is lost in its surroundings.
+pub const MAX_CROP_MARGIN: f64 = 10.0;
 
 /// Seconds that a read may be given: not so few that a busy disk looks dead.
 pub const READ_TIMEOUT_SECONDS: RangeInclusive<f64> = 0.1..=86_400.0;
@@ -41,6 +44,15 @@ pub struct DataConfig {
     /// How [`train`](Self::train) and [`val`](Self::val) are laid out.
     #[serde(default)]
     pub format: Format,
+    /// Whose annotations are taken, where two people annotated each image.
+    #[serde(default)]
+    pub annotator: Annotator,
+    /// How much of its image a sample shows.
+    #[serde(default)]
+    pub crop: Crop,
+    /// With [`crop`](Self::crop): share of the side of the square around box or points, added on each side.
+    #[serde(default = "default_crop_margin")]
+    pub crop_margin: f64,
     /// Size of the canvas that batches are made of.
     pub size: CanvasSize,
     /// How an image comes onto the canvas.
@@ -88,6 +100,10 @@ pub struct DataConfig {
     /// Folder of a cache on disk; `None`: [`crate::cache::default_folder`].
     #[serde(default)]
     pub cache_dir: Option<PathBuf>,
+}
+
+fn default_crop_margin() -> f64 {
+    0.25
 }
 
 fn default_max_pixels() -> u64 {
@@ -165,6 +181,19 @@ impl DataConfig {
         Ok(())
     }
 
+    /// Opens [`train`](Self::train) or [`val`](Self::val) as this part of a plan wants it: see
+    /// [`crate::source::open`] for `classes`.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or lacks what is to be cropped around.
+    pub fn open(&self, path: &Path, classes: Option<&Classes>) -> Result<Arc<dyn Source>, SourceError> {
+        let source = open_annotated(path, self.format, self.annotator, classes)?;
+        Ok(match self.crop {
+            Crop::None => source,
+            crop => Arc::new(Cropped::new(source, crop, self.crop_margin, path)?),
+        })
+    }
+
     /// What the values in the mask files mean, in the order of the class indices.
     pub fn classes(&self) -> Classes {
         Classes {
@@ -203,6 +232,16 @@ impl DataConfig {
                 crops,
                 "1 unless data.resize is crop: other canvases hold the whole image",
             ));
+        }
+        if self.crop != Crop::None && self.resize == Resize::Crop {
+            return Err(value(
+                "data.crop",
+                self.crop,
+                "none while data.resize is crop: random windows would cut up what the others are about",
+            ));
+        }
+        if !(0.0..=MAX_CROP_MARGIN).contains(&self.crop_margin) {
+            return Err(value("data.crop_margin", self.crop_margin, format!("0 to {MAX_CROP_MARGIN}")));
         }
         Ok(())
     }
@@ -469,6 +508,10 @@ mod tests {
         assert_eq!(refused(|c| c.size.height = MAX_SIDE + 1).0, "data.size");
         assert_eq!(refused(|c| c.crops_per_image = 0).0, "data.crops_per_image");
         assert_eq!(refused(|c| c.crops_per_image = 2).0, "data.crops_per_image");
+        let crops = refused(|c| (c.resize, c.crop) = (Resize::Crop, Crop::Box));
+        assert_eq!(crops, ("data.crop".into(), "box".into()));
+        assert_eq!(refused(|c| c.crop_margin = -0.1), ("data.crop_margin".into(), "-0.1".into()));
+        assert_eq!(refused(|c| c.crop_margin = f64::NAN).0, "data.crop_margin");
         assert_eq!(refused(|c| c.channels = 4), ("data.channels".into(), "4".into()));
         assert_eq!(refused(|c| c.mean = vec![0.5]), ("data.mean".into(), "[0.5]".into()));
         assert_eq!(refused(|c| c.mean[1] = f32::NAN).0, "data.mean");

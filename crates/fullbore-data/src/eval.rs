@@ -233,7 +233,10 @@ impl Shared {
                 id,
                 scratch,
                 counters,
-                |source| Placement::evaluation(resize, source, size, pad_multiple),
+                |image, window| {
+                    let place = |part| Placement::evaluation(resize, part, size, pad_multiple);
+                    Placement::of_window(image, window, resize, place)
+                },
                 |placement| {
                     image.resize(placement.canvas.area() as usize * reader.channels(), 0);
                     (&mut image, if with_mask { MaskOut::Native(&mut mask) } else { MaskOut::Nowhere })

@@ -13,6 +13,7 @@
 //! - [`yardstick`]: what the decoders alone can do, to measure loaders against.
 
 mod assembly;
+mod bounds;
 pub mod cache;
 pub mod canvas;
 pub mod config;
@@ -39,6 +40,7 @@ pub mod stats;
 pub mod workers;
 pub mod yardstick;
 
+pub use bounds::Bounds;
 pub use cache::{Cache, CacheMode, CacheStats, CacheWarning};
 pub use config::{CanvasSize, ConfigError, DataConfig, Resize, Workers};
 pub use decode::DecodeLimits;
@@ -51,7 +53,7 @@ pub use order::{EpochPlan, EpochShape, Shard, Shuffle};
 pub use points::{Point, Visibility};
 pub use regions::Regions;
 pub use ring::{PinHost, PixelKind, PixelLayout};
-pub use source::{About, Format, Part, Source, SourceError, Target, TargetKind};
+pub use source::{About, Annotator, Crop, Format, Part, Source, SourceError, Target, TargetKind};
 pub use stage::{SampleStage, StageWorker};
 pub use stats::LoaderStats;
 pub use workers::{WhyWorkers, WorkerChange, auto_workers, most_workers};

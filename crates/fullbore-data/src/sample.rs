@@ -10,7 +10,7 @@ use fullbore_types::{Classes, Frame, SampleId, Size};
 
 use crate::DataError;
 use crate::cache::{Form, Found, Key, Pixels, Shelf};
-use crate::canvas::Placement;
+use crate::canvas::{Placement, Window};
 use crate::decode::{DecodeLimits, DecodeScratch, Picture, Wanted};
 use crate::mask::{IndexTable, MaskError, MaskValues};
 use crate::points::Point;
@@ -195,19 +195,15 @@ impl SampleReader {
         id: SampleId,
         scratch: &mut Scratch,
         counters: &Counters,
-        place: impl FnOnce(Size) -> Placement,
+        place: impl FnOnce(Size, Option<Window>) -> Placement,
         out: impl FnOnce(&Placement) -> (&'out mut [u8], MaskOut<'out>),
     ) -> Result<(Placement, Frame), DataError> {
         let Scratch {
             image_file, mask_file, image, mask, key, found, cached, decode, draw, resample, ..
         } = scratch;
         let about = source.about(id);
-        let place = |size| match about.window.and_then(|window| window.within(size)) {
-            Some(window) => place(window.size).of_part(window, size),
-            None => place(size),
-        };
         if let (Some(found), Some(shelf)) = (found.take(), &self.shelf) {
-            let placement = place(found.source());
+            let placement = place(found.source(), about.window);
             let (canvas, mask_out) = out(&placement);
             timed(&counters.pack, || {
                 self.show(shelf, &found, cached, &placement, canvas, mask_out, (mask, resample));
@@ -221,6 +217,10 @@ impl SampleReader {
         if let Some(stated) = about.size.filter(|stated| *stated != size) {
             let (annotations, image) = (source.file(id, Part::Target), image_path.clone());
             return Err(SourceError::StatedSize { annotations, image, stated, size }.into());
+        }
+        if let Some(window) = about.window.filter(|window| !window.meets(size)) {
+            let (annotations, image) = (source.file(id, Part::Target), image_path.clone());
+            return Err(SourceError::WindowOutside { annotations, image, window, size }.into());
         }
         let table = match (&self.masks, source.target(id)) {
             (Some(values), Target::MaskFile) => {
@@ -251,7 +251,7 @@ impl SampleReader {
             _ => None,
         };
 
-        let placement = place(size);
+        let placement = place(size, about.window);
         let packing = match placement.window.size == placement.target.size {
             true => &counters.pack,
             false => &counters.resize,

@@ -292,10 +292,6 @@ impl Plan {
         {
             return Err(refuse("norm.group", 1, "at least 2 when the deepest feature map is a single pixel"));
         }
-        if self.loss.name.task() != Task::Masks {
-            let allowed = "data.train has masks, and the loss is one on landmarks: use bce_dice, or ce_dice";
-            return Err(refuse("loss.name", self.loss.name.key(), allowed));
-        }
         self.loss.check(self.data.classes.len())?;
         match self.task() {
             Task::Masks => self.channels_out().map(drop),

@@ -178,7 +178,7 @@ pub fn open_training(plan: &Plan) -> Result<Arc<dyn Source>, TrainError> {
 
 /// Opens a data set with the targets that the loss wants.
 fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
-    Ok(source::open(path, plan.data.format, plan.classes().as_ref())?)
+    Ok(plan.data.open(path, plan.classes().as_ref())?)
 }
 
 fn train_path(plan: &Plan) -> Result<&Path, TrainError> {

@@ -35,7 +35,8 @@ pub fn probe(source: &dyn Source, config: &LoaderConfig) -> Option<SampleCost> {
     for i in 0..N_SAMPLES.min(n) {
         let id = SampleId(u32::try_from(i * n / N_SAMPLES.min(n)).ok()?);
         let key = SampleKey { seed: *seed, epoch: 0, sample: id };
-        let place = |source_size| Placement::training(*resize, source_size, *size, key);
+        let training = |part| Placement::training(*resize, part, *size, key);
+        let place = |image, window| Placement::of_window(image, window, *resize, training);
         // A bad sample is the loader's to report.
         let _ = contained(source, id, &mut scratch, |scratch| {
             let (image, mask) = (&mut image[..], MaskOut::Canvas(&mut mask));

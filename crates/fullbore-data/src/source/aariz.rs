@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use super::listing::Listing;
 use super::names::{NameTable, stem};
-use super::{About, Origin, Part, Source, SourceError, Target, TargetKind};
+use super::{About, Annotator, Origin, Part, Source, SourceError, Target, TargetKind};
 use crate::points::{Point, PointTable};
 
 /// The 29 landmarks by their symbols, in the order of the files. Soft-tissue ones end in a backtick.
-const SYMBOLS: [&str; 29] = [
+pub(super) const SYMBOLS: [&str; 29] = [
     "A", "ANS", "B", "Me", "N", "Or", "Pog", "PNS", "Pn", "R", "S", "Ar", "Co", "Gn", "Go", "Po", "LPM",
     "LIT", "LMT", "UPM", "UIA", "UIT", "UMT", "LIA", "Li", "Ls", "N`", "Pog`", "Sn",
 ];
@@ -18,20 +18,6 @@ const IMAGES: &str = "Cephalograms";
 const PARTS: [&str; 3] = ["train", "valid", "test"];
 const READERS: [&str; 2] = ["Junior Orthodontists", "Senior Orthodontists"];
 const DEVICES: &str = "cephalogram_machine_mappings.csv";
-
-/// What is made of the two annotations of each image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
-    /// The mean of both, rounded up to whole pixels, as the data set's own loader and its published results have it.
-    /// Rounding up shifts points by a quarter to half a pixel.
-    Official,
-    /// The mean of both.
-    Mean,
-    /// The junior orthodontist's alone.
-    Junior,
-    /// The senior orthodontist's alone.
-    Senior,
-}
 
 /// One part (train, valid or test) of the Aariz cephalograms: 29 landmarks by two orthodontists, and millimetres per
 /// pixel by X-ray device. Folder names match in any capitals. Whole numbers are the centres of pixels.
@@ -76,7 +62,7 @@ pub(super) fn part_below(whole: &Listing) -> Option<PathBuf> {
 }
 
 /// The folder of this name, whatever its capitals.
-fn child(folder: &Path, name: &str) -> Result<Option<PathBuf>, SourceError> {
+pub(super) fn child(folder: &Path, name: &str) -> Result<Option<PathBuf>, SourceError> {
     Ok(Listing::read(folder)?.folder_named(name))
 }
 
@@ -87,7 +73,7 @@ impl Aariz {
     /// # Errors
     /// When `folder` is not one part of the data set, or an image lacks its annotations, a landmark, or its line in
     /// the table of devices.
-    pub fn open(folder: &Path, reading: Reading) -> Result<Self, SourceError> {
+    pub fn open(folder: &Path, annotator: Annotator) -> Result<Self, SourceError> {
         let mut listing = Listing::read(folder)?;
         // Some copies have one more folder of the data set's name.
         if let Some(nested) = listing.folder_named("Aariz") {
@@ -126,7 +112,7 @@ impl Aariz {
                 [0, 1].map(|reader| landmarks(&readers[reader].join(format!("{id}.json"))));
             let (junior, senior) = (junior?, senior?);
             let pairs = junior.into_iter().zip(senior);
-            points.points.extend(pairs.map(|(junior, senior)| reading.of(junior, senior)));
+            points.points.extend(pairs.map(|(junior, senior)| annotator.of(junior, senior, f64::ceil)));
             if let Some(Devices { table, mm_per_px: sizes }) = &devices {
                 let size = sizes.get(id).ok_or_else(|| SourceError::Entry {
                     path: table.clone(),
@@ -136,21 +122,8 @@ impl Aariz {
                 mm_per_px.push(*size);
             }
         }
-        let annotations = readers.swap_remove(usize::from(reading != Reading::Junior));
+        let annotations = readers.swap_remove(usize::from(annotator != Annotator::Junior));
         Ok(Aariz { images, annotations, names, points, mm_per_px })
-    }
-}
-
-impl Reading {
-    fn of(self, junior: Point, senior: Point) -> Point {
-        let both = |a: f32, b: f32| (f64::from(a) + f64::from(b)) / 2.0;
-        let mean = (both(junior.x, senior.x), both(junior.y, senior.y));
-        match self {
-            Reading::Official => Point::visible(mean.0.ceil() as f32, mean.1.ceil() as f32),
-            Reading::Mean => Point::visible(mean.0 as f32, mean.1 as f32),
-            Reading::Junior => junior,
-            Reading::Senior => senior,
-        }
     }
 }
 
@@ -293,11 +266,11 @@ mod tests {
     fn both_readers_and_millimetres_are_read() {
         let dir = data_set();
         let part = dir.path().join("train");
-        let at = |reading| second_point(&Aariz::open(&part, reading).unwrap());
-        assert_eq!(at(Reading::Junior), (2.0, 20.0));
-        assert_eq!(at(Reading::Senior), (3.0, 21.0));
-        assert_eq!(at(Reading::Mean), (2.5, 20.5));
-        assert_eq!(at(Reading::Official), (3.0, 21.0));
+        let at = |annotator| second_point(&Aariz::open(&part, annotator).unwrap());
+        assert_eq!(at(Annotator::Junior), (2.0, 20.0));
+        assert_eq!(at(Annotator::Senior), (3.0, 21.0));
+        assert_eq!(at(Annotator::Mean), (2.5, 20.5));
+        assert_eq!(at(Annotator::Official), (3.0, 21.0));
         let source = open(&part, Format::Auto, None).unwrap();
         assert_eq!([0, 1].map(|i| source.name(SampleId(i))), ["ks", "kt"]);
         assert_eq!([0, 1].map(|i| source.about(SampleId(i)).mm_per_px), [Some(0.139), Some(0.1)]);
@@ -314,7 +287,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let dir = data_set();
         let part = dir.path().join("train");
-        let error = || Aariz::open(&part, Reading::Mean).unwrap_err().to_string();
+        let error = || Aariz::open(&part, Annotator::Mean).unwrap_err().to_string();
         let whole = open(dir.path(), Format::Auto, None).err().unwrap();
         assert!(matches!(whole, SourceError::OutsideFolder { part: p, .. } if p == part));
         fs::write(dir.path().join(DEVICES), "cephalogram_id,pixel_size\nks,0.1\n").unwrap();
@@ -326,7 +299,7 @@ mod tests {
             let mut value = annotations(0);
             change(value["landmarks"].as_array_mut().unwrap());
             fs::write(&file, value.to_string()).unwrap();
-            Aariz::open(&part, Reading::Mean).unwrap_err().to_string()
+            Aariz::open(&part, Annotator::Mean).unwrap_err().to_string()
         };
         fs::remove_file(dir.path().join(DEVICES)).unwrap();
         assert!(with(&|l| drop(l.pop())).contains("kt.json, landmark A: it is missing"));

@@ -3,6 +3,9 @@ use std::path::PathBuf;
 
 use fullbore_types::Size;
 
+use super::{Annotator, Crop};
+use crate::canvas::Window;
+
 /// Samples that cannot be found, paired or read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum SourceError {
@@ -56,8 +59,9 @@ pub enum SourceError {
         code(data::source::layout),
         help(
             "expected images/ (or imgs/) and masks/ below it, or X.jpg beside X_mask.png, or a CSV or JSONL list, a \
-             COCO JSON file, a folder of LabelMe JSON files, a part of Aariz (Cephalograms/ and Annotations/), or \
-             tar shards; data.format says which one is meant"
+             COCO JSON file, a folder of LabelMe JSON files, a part of Aariz (Cephalograms/ and Annotations/) or of \
+             ISBI 2015 (below RawImage/), a folder of .pts files, a WFLW list, a dlib XML file, or tar shards; \
+             data.format says which one is meant"
         )
     )]
     Layout {
@@ -135,7 +139,10 @@ pub enum SourceError {
     )]
     #[diagnostic(
         code(data::list::header),
-        help("the first line of a list is image,mask or image,x0,y0,x1,y1,... without gaps")
+        help(
+            "the first line of a list is image,mask or image,x0,y0,x1,y1,... without gaps; a box has all four columns \
+             box_left,box_top,box_width,box_height"
+        )
     )]
     ListHeader {
         /// The list file.
@@ -182,6 +189,40 @@ pub enum SourceError {
         expected: &'static str,
         /// What is wrong, and the line and column.
         detail: String,
+    },
+    /// A line of an annotation file that cannot be used.
+    #[error("{}, line {line}: {detail}", path.display())]
+    #[diagnostic(
+        code(data::annotations::line),
+        help("correct this line, or check that the file is whole and that data.format fits it")
+    )]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// One-based line.
+        line: u64,
+        /// What is wrong with it, and what was expected.
+        detail: String,
+    },
+    /// Points or a box of another image.
+    #[error(
+        "{} shows a sample by columns {} to {} and rows {} to {} of {}, which is only {size}",
+        annotations.display(), window.x, i64::from(window.x) + i64::from(window.size.width) - 1,
+        window.y, i64::from(window.y) + i64::from(window.size.height) - 1, image.display()
+    )]
+    #[diagnostic(
+        code(data::annotations::outside),
+        help("correct or remove its box or points; they hold for the upright image")
+    )]
+    WindowOutside {
+        /// The annotation file.
+        annotations: PathBuf,
+        /// The image file.
+        image: PathBuf,
+        /// What should be shown.
+        window: Window,
+        /// Size of the image, upright.
+        size: Size,
     },
     /// An annotation that cannot be used.
     #[error("{}, {entry}: {detail}", path.display())]
@@ -255,6 +296,31 @@ pub enum SourceError {
         path: PathBuf,
         /// The first name under `data.classes`.
         class: String,
+    },
+    /// Crops around something that the data do not have.
+    #[error("data.crop is {crop}, but {} has no {}", path.display(), crop.needs())]
+    #[diagnostic(code(config::data::crop), help("data.crop allows {allowed} for this data set"))]
+    CropWithout {
+        /// The data set.
+        path: PathBuf,
+        /// The setting.
+        crop: Crop,
+        /// Values that would do.
+        allowed: &'static str,
+    },
+    /// A choice where there is none.
+    #[error("data.annotator is {annotator}, but {} has one annotation of each image", path.display())]
+    #[diagnostic(
+        code(config::data::annotator),
+        help(
+            "data.annotator allows mean for this data set; Aariz and ISBI 2015 have two annotations of each image"
+        )
+    )]
+    OneAnnotator {
+        /// The data set.
+        path: PathBuf,
+        /// The setting.
+        annotator: Annotator,
     },
     /// Data for another kind of model.
     #[error("{} holds {found}, but {wanted} are needed", path.display())]

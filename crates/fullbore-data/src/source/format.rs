@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::listing::Listing;
 use super::{
-    Aariz, CocoMasks, CocoPoints, LabelMeMasks, LabelMePoints, List, PairFolders, Reading, Shards, Source,
-    SourceError, TargetKind, metadata,
+    Aariz, Annotator, CocoMasks, CocoPoints, Faces, Isbi, LabelMeMasks, LabelMePoints, List, PairFolders,
+    PtsFolder, Shards, Source, SourceError, TargetKind, metadata,
 };
 
 /// How a data set is laid out.
@@ -29,6 +29,14 @@ pub enum Format {
     LabelMe,
     /// The folder of one part of the Aariz cephalograms: [`Aariz`].
     Aariz,
+    /// The pictures of one part of the ISBI 2015 cephalograms: [`Isbi`].
+    Isbi,
+    /// A folder of pictures with `.pts` files, as 300-W has them: [`PtsFolder`].
+    Pts,
+    /// A list of WFLW: [`Faces::open_wflw`].
+    Wflw,
+    /// An XML file of dlib: [`Faces::open_dlib`].
+    Dlib,
     /// A tar file or a folder of them, in WebDataset's layout: [`Shards`].
     Shards,
 }
@@ -39,13 +47,31 @@ pub enum Format {
 /// Where masks are drawn from regions, a class is found by its name, and pixels that no region covers are of the
 /// first class.
 ///
+/// Where two people annotated each image, the mean of both is taken.
+///
 /// # Errors
 /// When nothing known lies there, it does not hold what is wanted, or it cannot be indexed: see the sources.
 pub fn open(path: &Path, format: Format, classes: Option<&Classes>) -> Result<Arc<dyn Source>, SourceError> {
+    open_annotated(path, format, Annotator::Mean, classes)
+}
+
+/// The same as [`open`], with a choice of whose annotations are taken where two people annotated each image.
+///
+/// # Errors
+/// As [`open`], and when there is a choice other than [`Annotator::Mean`] but only one annotation.
+pub fn open_annotated(
+    path: &Path,
+    format: Format,
+    annotator: Annotator,
+    classes: Option<&Classes>,
+) -> Result<Arc<dyn Source>, SourceError> {
     let format = match format {
         Format::Auto => recognise(path)?,
         given => given,
     };
+    if annotator != Annotator::Mean && !matches!(format, Format::Aariz | Format::Isbi) {
+        return Err(SourceError::OneAnnotator { path: path.into(), annotator });
+    }
     let source: Arc<dyn Source> = match (format, classes) {
         (Format::Auto | Format::Pairs, _) => Arc::new(PairFolders::open(path)?),
         (Format::List, _) => Arc::new(List::open(path)?),
@@ -53,7 +79,11 @@ pub fn open(path: &Path, format: Format, classes: Option<&Classes>) -> Result<Ar
         (Format::Coco, None) => Arc::new(CocoPoints::open(path)?),
         (Format::LabelMe, Some(classes)) => Arc::new(LabelMeMasks::open(path, classes)?),
         (Format::LabelMe, None) => Arc::new(LabelMePoints::open(path)?),
-        (Format::Aariz, _) => Arc::new(Aariz::open(path, Reading::Official)?),
+        (Format::Aariz, _) => Arc::new(Aariz::open(path, annotator)?),
+        (Format::Isbi, _) => Arc::new(Isbi::open(path, annotator)?),
+        (Format::Pts, _) => Arc::new(PtsFolder::open(path)?),
+        (Format::Wflw, _) => Arc::new(Faces::open_wflw(path)?),
+        (Format::Dlib, _) => Arc::new(Faces::open_dlib(path)?),
         (Format::Shards, _) => Arc::new(Shards::open(path)?),
     };
     let wanted = match classes {
@@ -74,6 +104,8 @@ fn recognise(path: &Path) -> Result<Format, SourceError> {
         return Ok(match ending.as_ref().and_then(|ending| ending.to_str()) {
             Some("json") => Format::Coco,
             Some("tar") => Format::Shards,
+            Some("xml") => Format::Dlib,
+            Some("txt") if super::wflw::starts_like_list(&start_of(path)) => Format::Wflw,
             _ => Format::List,
         });
     }
@@ -85,24 +117,31 @@ fn recognise(path: &Path) -> Result<Format, SourceError> {
     if has_folder(&["cephalograms", "aariz"]) || super::aariz::part_below(&listing).is_some() {
         return Ok(Format::Aariz);
     }
+    if super::isbi::is_known(path, &listing) {
+        return Ok(Format::Isbi);
+    }
+    if listing.files_ending("pts").next().is_some() {
+        return Ok(Format::Pts);
+    }
     if listing.files_ending("tar").next().is_some() {
         return Ok(Format::Shards);
     }
     Ok(match listing.files_ending("json").next() {
-        Some(first) if holds_shapes(&path.join(first)) => Format::LabelMe,
+        // LabelMe's files have their shapes before their long parts.
+        Some(first) if start_of(&path.join(first)).contains("\"shapes\"") => Format::LabelMe,
         Some(_) => Format::Coco,
         None => Format::Pairs,
     })
 }
 
-/// True for the start of a LabelMe file, which has its shapes before its long parts.
-fn holds_shapes(path: &Path) -> bool {
-    const LOOK: u64 = 4096;
+/// The first bytes of a file as text; nothing where it cannot be read.
+fn start_of(path: &Path) -> String {
+    const LOOK: u64 = 8192;
     let is_file = fs::metadata(path).is_ok_and(|meta| meta.is_file());
-    let Some(file) = is_file.then(|| File::open(path).ok()).flatten() else { return false };
+    let Some(file) = is_file.then(|| File::open(path).ok()).flatten() else { return String::new() };
     let mut start = Vec::new();
-    let read = file.take(LOOK).read_to_end(&mut start).is_ok();
-    read && String::from_utf8_lossy(&start).contains("\"shapes\"")
+    let read = file.take(LOOK).read_to_end(&mut start);
+    read.map_or_else(|_| String::new(), |_| String::from_utf8_lossy(&start).into_owned())
 }
 
 #[cfg(test)]
@@ -136,6 +175,8 @@ mod tests {
         assert_eq!(format_of(&[("a.png", ""), ("set.json", r#"{"images": []}"#)]), Format::Coco);
         assert_eq!(format_of(&[("CEPHALOGRAMS/a.png", ""), ("Annotations/x", "")]), Format::Aariz);
         assert_eq!(format_of(&[("Train/Cephalograms/a.png", "")]), Format::Aariz);
+        assert_eq!(format_of(&[("a.png", ""), ("a.PTS", "")]), Format::Pts);
+        assert_eq!(format_of(&[("RawImage/TrainingData/1.bmp", ""), ("400_junior/1.txt", "")]), Format::Isbi);
         assert_eq!(format_of(&[("0.tar", ""), ("index.json", "{}")]), Format::Shards);
         assert_eq!(format_of(&[("readme.txt", "")]), Format::Pairs);
     }
@@ -161,7 +202,14 @@ mod tests {
         assert_eq!(open(&list, Format::Auto, None).unwrap().len(), 1);
         let wrong = error(&list, Format::Auto, Some(&classes)).to_string();
         assert!(wrong.ends_with("l.csv holds points, but masks are needed"), "{wrong}");
-        for format in [Format::Coco, Format::LabelMe, Format::Aariz, Format::Shards] {
+        let senior = open_annotated(&list, Format::Auto, Annotator::Senior, None).err().unwrap().to_string();
+        assert!(
+            senior.starts_with("data.annotator is senior, but ") && senior.ends_with("of each image"),
+            "{senior}"
+        );
+        for format in
+            [Format::Coco, Format::LabelMe, Format::Aariz, Format::Isbi, Format::Pts, Format::Shards]
+        {
             let layout = error(dir.path(), format, None).to_string();
             assert!(layout.contains("1 .txt file, and no"), "{format:?}: {layout}");
         }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::SourceError;
 use super::bounded::Bounded;
-use super::names::NameTable;
+use super::list::Lines;
+use crate::bounds::Bounds;
 use crate::points::{MAX_POINTS, Point, PointTable};
 
 /// One sample: an image with a mask or with points.
@@ -16,6 +17,9 @@ struct Line {
     image: String,
     mask: Option<String>,
     points: Option<PointList>,
+    /// Left, top, width, height.
+    #[serde(rename = "box")]
+    bounds: Option<Bounded<f64, 4>>,
 }
 
 /// Points as `[x, y]`, `[x, y, visibility]` or, where not labelled, `null`.
@@ -53,10 +57,10 @@ impl PointList {
     }
 }
 
-/// Image paths and points, or image paths and mask paths in turn.
-pub(super) fn read(from: impl Read, list: &Path) -> Result<(NameTable, Option<PointTable>), SourceError> {
-    let mut paths = NameTable::default();
-    let mut table: Option<PointTable> = None;
+/// Reads all lines.
+pub(super) fn read(from: impl Read, list: &Path) -> Result<Lines, SourceError> {
+    let Lines { mut paths, points: mut table, mut bounds } = Lines::default();
+    let mut has_boxes = false;
     let lines = serde_json::Deserializer::from_reader(from).into_iter::<Line>();
     for (i, line) in lines.enumerate() {
         let line = line.map_err(|error| super::json_error(error, list, "a list of samples"))?;
@@ -64,6 +68,7 @@ pub(super) fn read(from: impl Read, list: &Path) -> Result<(NameTable, Option<Po
             |detail| SourceError::Entry { path: list.into(), entry: format!("sample {}", i + 1), detail };
         paths.push(&line.image);
         if i == 0 {
+            has_boxes = line.bounds.is_some();
             table = match (&line.mask, &line.points) {
                 (Some(_), _) => None,
                 (None, Some(points)) if points.len() == 0 => {
@@ -73,6 +78,17 @@ pub(super) fn read(from: impl Read, list: &Path) -> Result<(NameTable, Option<Po
                 (None, None) => return Err(wrong("neither mask nor points".into())),
             };
         }
+        match line.bounds.filter(|_| has_boxes) {
+            Some(found) => {
+                let n = found.0.len();
+                let sides = found.0.try_into().map_err(|_| {
+                    wrong(format!("a box of {n} numbers; expected [left, top, width, height]"))
+                })?;
+                bounds.push(Bounds::read(sides).map_err(wrong)?);
+            }
+            None if has_boxes => return Err(wrong("no box, though the first has one".into())),
+            None => (),
+        }
         match (&mut table, line.mask, line.points) {
             (Some(table), _, Some(points)) => points.add_to(table).map_err(wrong)?,
             (None, Some(mask), _) => paths.push(&mask),
@@ -80,5 +96,5 @@ pub(super) fn read(from: impl Read, list: &Path) -> Result<(NameTable, Option<Po
             (None, None, _) => return Err(wrong("no mask, though the first sample has one".into())),
         }
     }
-    Ok((paths, table))
+    Ok(Lines { paths, points: table, bounds })
 }

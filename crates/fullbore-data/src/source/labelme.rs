@@ -217,7 +217,7 @@ impl LabelMePoints {
 
 /// A label that sorts by its value when it is a number, before all that are not.
 #[derive(PartialEq, Eq)]
-struct Label(String);
+pub(super) struct Label(pub(super) String);
 
 impl Ord for Label {
     fn cmp(&self, other: &Self) -> Ordering {

@@ -5,7 +5,8 @@ use fullbore_types::SampleId;
 
 use super::jsonl;
 use super::names::{NameTable, stem};
-use super::{Origin, Part, Source, SourceError, Target, TargetKind};
+use super::{About, Origin, Part, Source, SourceError, Target, TargetKind};
+use crate::bounds::Bounds;
 use crate::points::{MAX_POINTS, Point, PointTable};
 
 /// Longest list, so that a wrong file cannot fill memory: room for about ten million pairs.
@@ -21,6 +22,9 @@ const FIRST_LINE_CHARS: usize = 60;
 /// over. In a JSONL list (ending in `.jsonl` or `.ndjson`) each line is an object such as
 /// `{"image": "a.jpg", "mask": "a.png"}` or `{"image": "a.jpg", "points": [[3, 4.5], [7, 8, 1], null]}`.
 ///
+/// A box around what the sample is about may be given too: as the columns `box_left`, `box_top`, `box_width` and
+/// `box_height`, or as `"box": [left, top, width, height]`. Boxes count from the outer edge of the first pixel.
+///
 /// Relative paths start at the folder of the list or, when the first image is not there, at the folder beside it that
 /// is called like the list without its ending, or at `images/`. Points count from the centre of the first pixel.
 #[derive(Debug)]
@@ -31,6 +35,16 @@ pub struct List {
     paths: NameTable,
     /// Absent with masks.
     points: Option<PointTable>,
+    /// One for each sample, or none at all.
+    bounds: Vec<Bounds>,
+}
+
+/// What the lines of a list hold, each as in [`List`].
+#[derive(Default)]
+pub(super) struct Lines {
+    pub(super) paths: NameTable,
+    pub(super) points: Option<PointTable>,
+    pub(super) bounds: Vec<Bounds>,
 }
 
 impl List {
@@ -42,7 +56,7 @@ impl List {
         let (file, length) = super::open_file(list, MAX_LIST_BYTES)?;
         let file = file.take(length);
         let ending = list.extension().map(|ending| ending.to_ascii_lowercase());
-        let (mut paths, points) = match ending.as_ref().and_then(|ending| ending.to_str()) {
+        let Lines { mut paths, points, bounds } = match ending.as_ref().and_then(|ending| ending.to_str()) {
             Some("jsonl" | "ndjson") => jsonl::read(BufReader::new(file), list)?,
             _ => read_csv(file, list)?,
         };
@@ -52,8 +66,8 @@ impl List {
         }
         super::renumbered::check_count((paths.len() / per_sample) as u64)?;
         paths.shrink_to_fit();
-        let root = root(list, paths.get(0));
-        Ok(List { list: list.into(), root, paths, points })
+        let root = root(list, paths.get(0), &[]);
+        Ok(List { list: list.into(), root, paths, points, bounds })
     }
 
     fn path(&self, id: SampleId, part: Part) -> &str {
@@ -64,12 +78,13 @@ impl List {
     }
 }
 
-/// Where relative paths start.
-fn root(list: &Path, first: &str) -> PathBuf {
+/// Where relative paths start. `beside` are further folders to look into, seen from that of the list.
+pub(super) fn root(list: &Path, first: &str, beside: &[&str]) -> PathBuf {
     let folder = list.parent().unwrap_or(Path::new(""));
-    let beside = [list.file_stem().map(|stem| folder.join(stem)), Some(folder.join("images"))];
+    let named = list.file_stem().map(|stem| folder.join(stem));
     let holds_first = |root: &PathBuf| root.join(first).is_file();
-    let mut roots = std::iter::once(folder.to_path_buf()).chain(beside.into_iter().flatten());
+    let beside = std::iter::once(&"images").chain(beside).map(|name| folder.join(name));
+    let mut roots = std::iter::once(folder.to_path_buf()).chain(named).chain(beside);
     roots.find(holds_first).unwrap_or(folder.into())
 }
 
@@ -111,11 +126,17 @@ impl Source for List {
             None => Target::MaskFile,
         }
     }
+
+    fn about(&self, id: SampleId) -> About {
+        About { bounds: self.bounds.get(id.0 as usize).copied(), ..About::default() }
+    }
 }
 
 /// Columns of a CSV list.
 struct Columns {
     image: usize,
+    /// Left, top, width and height of the box.
+    bounds: Option<[usize; 4]>,
     target: TargetColumns,
 }
 
@@ -133,8 +154,12 @@ impl Columns {
         }
         let column = |name: &str| header.iter().position(|field| field.eq_ignore_ascii_case(name));
         let image = column("image")?;
+        let bounds = match ["box_left", "box_top", "box_width", "box_height"].map(column) {
+            [None, None, None, None] => None,
+            [left, top, width, height] => Some([left?, top?, width?, height?]),
+        };
         if let Some(mask) = column("mask") {
-            return Some(Columns { image, target: TargetColumns::Mask(mask) });
+            return Some(Columns { image, bounds, target: TargetColumns::Mask(mask) });
         }
         let is_x = |field: &str| {
             field.strip_prefix(['x', 'X']).is_some_and(|i| i.parse::<u32>().is_ok_and(|n| n.to_string() == i))
@@ -142,13 +167,15 @@ impl Columns {
         let k = header.iter().filter(|field| is_x(field)).count();
         let of = |i| Some((column(&format!("x{i}"))?, column(&format!("y{i}"))?, column(&format!("v{i}"))));
         let points: Vec<_> = (0..k).map(of).collect::<Option<_>>()?;
-        (1..=MAX_POINTS)
-            .contains(&points.len())
-            .then_some(Columns { image, target: TargetColumns::Points(points) })
+        (1..=MAX_POINTS).contains(&points.len()).then_some(Columns {
+            image,
+            bounds,
+            target: TargetColumns::Points(points),
+        })
     }
 }
 
-fn read_csv(file: impl Read, list: &Path) -> Result<(NameTable, Option<PointTable>), SourceError> {
+fn read_csv(file: impl Read, list: &Path) -> Result<Lines, SourceError> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(file);
     let header = reader.headers().map_err(|e| problem(e, list))?.clone();
     let Some(columns) = Columns::find(&header) else {
@@ -156,11 +183,11 @@ fn read_csv(file: impl Read, list: &Path) -> Result<(NameTable, Option<PointTabl
         let found = line.join(",").chars().take(FIRST_LINE_CHARS).collect();
         return Err(SourceError::ListHeader { path: list.into(), found });
     };
-    let mut paths = NameTable::default();
-    let mut points = match &columns.target {
+    let points = match &columns.target {
         TargetColumns::Points(points) => Some(PointTable::numbered(points.len())),
         TargetColumns::Mask(_) => None,
     };
+    let mut lines = Lines { points, ..Lines::default() };
     let mut record = csv::StringRecord::new();
     while reader.read_record(&mut record).map_err(|e| problem(e, list))? {
         let line_error = |detail| {
@@ -169,21 +196,28 @@ fn read_csv(file: impl Read, list: &Path) -> Result<(NameTable, Option<PointTabl
         };
         let mut path = |column, name| match record.get(column) {
             Some(path) if !path.is_empty() => {
-                paths.push(path);
+                lines.paths.push(path);
                 Ok(())
             }
             _ => Err(line_error(format!("the {name} is missing"))),
         };
+        let field = |column: usize| {
+            number(&record, column).map_err(|wrong| {
+                let name = header.get(column).unwrap_or_default();
+                line_error(format!("{name} is `{wrong}`; expected a number of pixels or nothing"))
+            })
+        };
         path(columns.image, "image")?;
-        match (&columns.target, &mut points) {
+        if let Some(columns) = columns.bounds {
+            let mut bounds = [f64::NAN; 4];
+            for (to, column) in bounds.iter_mut().zip(columns) {
+                *to = field(column)?.unwrap_or(f64::NAN);
+            }
+            lines.bounds.push(Bounds::read(bounds).map_err(line_error)?);
+        }
+        match (&columns.target, &mut lines.points) {
             (TargetColumns::Points(columns), Some(table)) => {
                 for &(x, y, v) in columns {
-                    let field = |column: usize| {
-                        number(&record, column).map_err(|wrong| {
-                            let name = header.get(column).unwrap_or_default();
-                            line_error(format!("{name} is `{wrong}`; expected a number of pixels or nothing"))
-                        })
-                    };
                     let visibility = v.map(field).transpose()?.flatten();
                     let point = match (field(x)?, field(y)?) {
                         (Some(x), Some(y)) => {
@@ -198,7 +232,7 @@ fn read_csv(file: impl Read, list: &Path) -> Result<(NameTable, Option<PointTabl
             (TargetColumns::Points(_), None) => unreachable!("columns of points come with a table"),
         }
     }
-    Ok((paths, points))
+    Ok(lines)
 }
 
 /// The number in a field; `None` for an empty or missing one, and for `nan`.
@@ -282,6 +316,11 @@ mod tests {
         assert_eq!(points(&list, 0), [(3.0, 4.5, Visibility::Visible), (7.0, 8.0, Visibility::Hidden), none]);
         assert_eq!(points(&list, 1), [none, none, (5.0, 6.0, Visibility::Visible)]);
         assert_eq!(list.name(SampleId(1)), "b");
+        assert_eq!(list.about(SampleId(0)).bounds, None);
+        let list =
+            named("l.jsonl", br#"{"image": "a.png", "points": [[3, 4]], "box": [1, -2.5, 3, 4]}"#).unwrap();
+        let bounds = Bounds { left: 1.0, top: -2.5, width: 3.0, height: 4.0 };
+        assert_eq!(list.about(SampleId(0)).bounds, Some(bounds));
         let list = named("l.ndjson", br#"{"image": "a.png", "mask": "m.png"}"#).unwrap();
         assert_eq!((list.len(), list.kind()), (1, TargetKind::Masks));
         assert_eq!(list.file(SampleId(0), Part::Target), Path::new("F/m.png"));
@@ -318,6 +357,13 @@ mod tests {
         assert!(numbers("a,1e300,2,2").contains("line 2: a coordinate of 1"));
         assert!(numbers("a,-inf,2,2").contains("line 2: a coordinate of -inf"));
         assert!(numbers("a,1,2,7").contains("line 2: a visibility of 7; expected 0, 1 or 2"));
+        let boxes = |row: &str| {
+            message(format!("image,mask,box_left,box_top,box_width,box_height\n{row}\n").as_bytes())
+        };
+        assert!(boxes("a,b,1,2,3,").contains("line 2: a box of [1.0, 2.0, 3.0, NaN] (left, top"));
+        assert!(boxes("a,b,1,2,0,4").contains("line 2: a box of [1.0, 2.0, 0.0, 4.0]"));
+        assert!(boxes("a,b,1,2,q,4").contains("line 2: box_width is `q`; expected a number"));
+        assert!(message(b"image,mask,box_left\na,b,1\n").contains("its first line is `image,mask,box_left`"));
         let columns: String = (0..=MAX_POINTS).map(|i| format!(",x{i},y{i}")).collect();
         assert!(message(format!("image{columns}\n").as_bytes()).contains("its first line is"));
         let many = ",".repeat(MAX_COLUMNS);
@@ -339,6 +385,13 @@ mod tests {
         assert!(after(r#"{"image": "b", "points": [[1]]}"#).contains("sample 2: a point of 1 numbers"));
         assert!(after(r#"{"image": "b", "points": [[1, 1e99]]}"#).contains("sample 2: a coordinate of 1"));
         assert!(message(r#"{"image": "b"}"#).contains("sample 1: neither mask nor points"));
+        let boxed = |bounds: &str| {
+            let first = r#"{"image": "a", "points": [[3, 4]], "box": [1, 2, 3, 4]}"#;
+            message(&format!("{first}\n{{\"image\": \"b\", \"points\": [[3, 4]]{bounds}}}"))
+        };
+        assert!(boxed("").contains("sample 2: no box, though the first has one"));
+        assert!(boxed(r#", "box": [1, 2, 3]"#).contains("sample 2: a box of 3 numbers; expected"));
+        assert!(boxed(r#", "box": [1, 2, 3, -4]"#).contains("sample 2: a box of [1.0, 2.0, 3.0, -4.0]"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) struct Listing {
 }
 
 /// Endings of files that are kept by name beside the pictures.
-const NAMED_ENDINGS: [&str; 2] = ["json", "tar"];
+const NAMED_ENDINGS: [&str; 3] = ["json", "pts", "tar"];
 
 impl Listing {
     pub(super) fn of_pictures(folder: &Path, pictures: Vec<Entry>) -> Self {

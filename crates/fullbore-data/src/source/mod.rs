@@ -7,10 +7,15 @@
 //! Annotations hold for the upright picture, after EXIF orientation; [`crate::points`] says where a point lies.
 
 mod aariz;
+mod annotator;
 mod bounded;
 mod coco;
+mod cropped;
+mod dlib;
 mod error;
+mod faces;
 mod format;
+mod isbi;
 mod jsonl;
 mod labelme;
 mod list;
@@ -18,9 +23,12 @@ mod listing;
 mod names;
 mod pairs;
 mod pictures;
+mod pts;
 mod renumbered;
 mod shards;
 mod tar;
+mod text;
+mod wflw;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -29,22 +37,28 @@ use std::path::{Path, PathBuf};
 use fullbore_types::{SampleId, Size};
 use serde::de::DeserializeOwned;
 
-use crate::canvas::Rect;
+use crate::bounds::Bounds;
+use crate::canvas::Window;
 use crate::order::Shuffle;
 use crate::points::Point;
 use crate::regions::Regions;
 
-pub use aariz::{Aariz, Reading};
+pub use aariz::Aariz;
+pub use annotator::Annotator;
 #[cfg(test)]
 pub(crate) use coco::decompress;
 pub use coco::{CocoMasks, CocoPoints};
+pub use cropped::{Crop, Cropped};
 pub use error::SourceError;
-pub use format::{Format, open};
+pub use faces::Faces;
+pub use format::{Format, open, open_annotated};
+pub use isbi::Isbi;
 pub use labelme::{LabelMeMasks, LabelMePoints};
 pub use list::List;
 pub use names::ends_like_picture;
 pub use pairs::PairFolders;
 pub use pictures::Pictures;
+pub use pts::PtsFolder;
 pub use renumbered::{Renumbered, hold_out};
 pub use shards::Shards;
 
@@ -103,8 +117,11 @@ pub enum Target<'a> {
 pub struct About {
     /// Size that the annotations state for the upright image. An image of another size is refused.
     pub size: Option<Size>,
-    /// The part of the image that shows the sample; `None` is all of it. What lies outside of the image is cut off.
-    pub window: Option<Rect>,
+    /// The part of the image that shows the sample; `None` is all of it. Where it reaches beyond the image there is
+    /// padding, see [`Placement::of_window`](crate::canvas::Placement::of_window).
+    pub window: Option<Window>,
+    /// The box around what the sample is about. A source has them for all samples or for none.
+    pub bounds: Option<Bounds>,
     /// Millimetres per pixel.
     pub mm_per_px: Option<f32>,
 }

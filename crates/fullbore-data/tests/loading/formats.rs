@@ -210,6 +210,25 @@ pub(crate) fn point_sets() -> Vec<Set> {
             }
         }
     });
+    add(Format::Pts, ".", &|set| {
+        set.put_images("");
+        for i in 0..N {
+            // Its coordinates count the first pixel as 1.
+            let lines: String = points(i).iter().map(|[x, y]| format!("{}.0 {}\n", x + 1, y + 1)).collect();
+            set.put(format!("{i}.pts"), format!("version: 1\nn_points: {}\n{{\n{lines}}}\n", SYMBOLS.len()));
+        }
+    });
+    add(Format::Dlib, "set.xml", &|set| {
+        set.put_images("images/");
+        let image = |i| {
+            let part = |(p, [x, y]): (usize, &[u32; 2])| format!("<part name='{p:02}' x='{x}' y='{y}'/>");
+            let parts: String = points(i).iter().enumerate().map(part).collect();
+            format!(
+                "<image file='{i}.png'><box top='0' left='0' width='20' height='16'>{parts}</box></image>"
+            )
+        };
+        set.put("set.xml", format!("<dataset><images>{}</images></dataset>", lines(image)));
+    });
     add(Format::Shards, "set.tar", &|set| {
         let sample = |i| {
             let annotations = json!({"points": points(i)}).to_string().into_bytes();

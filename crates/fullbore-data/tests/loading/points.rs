@@ -3,9 +3,10 @@
 use std::fs;
 use std::sync::Arc;
 
-use fullbore_data::source::{self, hold_out};
+use fullbore_data::source::{self, Crop, Cropped, hold_out};
 use fullbore_data::{EvalConfig, EvalLoader, Format, Loader, LoaderConfig, Resize, Source, TargetKind};
 use fullbore_types::{Position, Size};
+use image::{Rgb, RgbImage};
 use serde_json::json;
 
 use crate::data_set::{InMemory, config, image_of, png};
@@ -140,11 +141,12 @@ fn an_instance_fills_its_canvas() {
         LoaderConfig { resize: Resize::Stretch, size: Size::new(10, 10), epochs: 1, ..points_config(3) };
     let batch = Loader::start(source.clone(), config, Position::default()).unwrap().next().unwrap().unwrap();
     for (i, id) in batch.ids().iter().enumerate() {
-        // Boxes grown to squares of 10, 12.5 and 10 pixels; the second is cut off at the corner.
-        let (number, corner, side) = [(0, (9, 5), 10), (0, (28, 18), 12), (1, (3, 3), 10)][id.0 as usize];
+        // Boxes grown to squares of 10, 12.5 and 10 pixels; the second reaches two pixels beyond the corner, and its
+        // 11 pixels take 8 of the canvas.
+        let (number, corner, side, scale) =
+            [(0, (9, 5), 10, 1.0), (0, (29, 19), 13, 8.0 / 11.0), (1, (3, 3), 10, 1.0)][id.0 as usize];
         let frame = &batch.frames()[i];
         assert_eq!(frame.source_size, Size::new(40, 30));
-        let scale = 10.0 / f64::from(side);
         let edge = frame.canvas_from_source.apply((f64::from(corner.0) - 0.5, f64::from(corner.1) - 0.5));
         assert!((edge.0 + 0.5).abs() < 1e-9 && (edge.1 + 0.5).abs() < 1e-9, "{edge:?}");
         assert!((frame.canvas_from_source.0[0] - scale).abs() < 1e-9);
@@ -159,4 +161,75 @@ fn an_instance_fills_its_canvas() {
     // People of one image are never on both sides of a split.
     let (train, val) = hold_out(source, 2).unwrap();
     assert_eq!((train.len(), val.len()), (1, 2));
+}
+
+#[test]
+fn crops_show_points_where_their_pixels_are() {
+    let dir = tempfile::tempdir().unwrap();
+    // Colours tell the place to 0.05 px wherever filters see no edge.
+    let ramp = RgbImage::from_fn(10, 8, |x, y| Rgb([25 * x as u8, 30 * y as u8, 0]));
+    fs::write(dir.path().join("a.png"), png(10, 8, image::ExtendedColorType::Rgb8, &ramp)).unwrap();
+    // Inside, beyond the upper left corner, beyond the lower right one, and beyond all sides.
+    let boxes = ["2,1,6,5.5", "-2.2,-1,8,6", "4,3,6.9,7.5", "-4,-4,17,17"];
+    let rows: String = boxes.map(|bounds| format!("a.png,3,2.5,6.25,5,11,-3,{bounds}\n")).concat();
+    let header = "image,x0,y0,x1,y1,x2,y2,box_left,box_top,box_width,box_height\n";
+    fs::write(dir.path().join("l.csv"), format!("{header}{rows}")).unwrap();
+    let listed = source::open(&dir.path().join("l.csv"), Format::Auto, None).unwrap();
+    let mut checked = 0;
+    for (crop, margin) in [(Crop::Box, 0.0), (Crop::Box, 0.25), (Crop::Points, 0.25)] {
+        let source: Arc<dyn Source> =
+            Arc::new(Cropped::new(listed.clone(), crop, margin, dir.path()).unwrap());
+        for (resize, size) in [
+            (Resize::Stretch, Size::new(36, 36)),
+            (Resize::Stretch, Size::new(31, 50)),
+            (Resize::Letterbox, Size::new(60, 40)),
+        ] {
+            let config = LoaderConfig { resize, size, epochs: 1, ..points_config(4) };
+            let batch = Loader::start(source.clone(), config, Position::default()).unwrap().next().unwrap();
+            let batch = batch.unwrap();
+            for (i, id) in batch.ids().iter().enumerate() {
+                let frame = &batch.frames()[i];
+                let back = frame.canvas_from_source.inverse().unwrap();
+                for (place, at) in
+                    [(3.0, 2.5), (6.25, 5.0), (11.0, -3.0)].iter().zip(batch.points()[6 * i..].chunks(2))
+                {
+                    let (x, y) = back.apply((at[0].into(), at[1].into()));
+                    assert!((x - place.0).abs() < 1e-3 && (y - place.1).abs() < 1e-3, "{place:?}: {x} {y}");
+                }
+                let window = source.about(*id).window.unwrap();
+                let within = |v: f64, start: i32, length: u32, side: i32| {
+                    let end = (start + length as i32).min(side);
+                    v >= f64::from(start.max(0)) + 1.0 && v <= f64::from(end) - 2.0
+                };
+                let image = &batch.images()[i * size.area() as usize * 3..];
+                for (n, pixel) in image.chunks(3).take(size.area() as usize).enumerate() {
+                    let on_canvas = (f64::from(n as u32 % size.width), f64::from(n as u32 / size.width));
+                    let (x, y) = back.apply(on_canvas);
+                    if within(x, window.x, window.size.width, 10)
+                        && within(y, window.y, window.size.height, 8)
+                    {
+                        let (seen_x, seen_y) = (f64::from(pixel[0]) / 25.0, f64::from(pixel[1]) / 30.0);
+                        let (dx, dy) = (seen_x - x, seen_y - y);
+                        assert!(
+                            dx.abs() < 0.05 && dy.abs() < 0.05,
+                            "{crop} {window:?} {resize:?} {size}: {dx} {dy}"
+                        );
+                        checked += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(checked > 5_000, "{checked}");
+}
+
+#[test]
+fn a_box_outside_of_its_image_is_a_bad_sample() {
+    let rows = "image,x0,y0,box_left,box_top,box_width,box_height\ns0.png,3,4,20,0,9,9\n";
+    let (dir, source) = listed("l.csv", rows);
+    let source: Arc<dyn Source> = Arc::new(Cropped::new(source, Crop::Box, 0.0, dir.path()).unwrap());
+    let config = LoaderConfig { resize: Resize::Stretch, ..points_config(1) };
+    let error = Loader::start(source, config, Position::default()).unwrap().next().unwrap().err().unwrap();
+    let words = error.to_string();
+    assert!(words.contains("columns 20 to 28 and rows 0 to 8") && words.contains("only 20x16"), "{words}");
 }

@@ -1,19 +1,20 @@
 use std::path::{Path, PathBuf};
 
-use fullbore_types::{SampleId, Size};
+use fullbore_types::SampleId;
 
 use super::json::{self, Annotation, Contents};
 use super::{Images, annotation_error, by_id, find_json};
-use crate::canvas::Rect;
-use crate::points::{MAX_COORDINATE, MAX_POINTS, Point, PointTable, Visibility};
+use crate::bounds::Bounds;
+use crate::canvas::Window;
+use crate::points::{MAX_POINTS, Point, PointTable, Visibility};
 use crate::source::{About, Origin, Part, Source, SourceError, Target, TargetKind};
 
-/// How much larger than its box an instance is shown.
-const BOX_GROWTH: f64 = 1.25;
+/// Share of its box's side that an instance shows beyond it on each side, while nothing else is said.
+const MARGIN: f64 = 0.125;
 
-/// The instances of a COCO file that have labelled key points. A sample is an instance, not an image: it shows its
-/// box, grown by a quarter, made square and cut off at the image's borders. Samples are sorted by image, in the order
-/// of the file. Crowds are left out.
+/// The instances of a COCO file that have labelled key points. A sample is an instance, not an image: it shows the
+/// square around its box, grown by a quarter. Samples are sorted by image, in the order of the file. Crowds are left
+/// out.
 ///
 /// Key points are taken as they are: whole numbers are the centres of pixels.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ struct Instance {
     /// Annotation id.
     id: i64,
     image: u32,
-    window: Rect,
+    bounds: Bounds,
 }
 
 /// An instance of the file, before images and categories are known.
@@ -36,8 +37,7 @@ struct Found {
     id: i64,
     image_id: i64,
     category_id: i64,
-    /// Left, top, width, height.
-    bbox: [f64; 4],
+    bounds: Bounds,
     points: Vec<Point>,
 }
 
@@ -81,9 +81,11 @@ impl CocoPoints {
                 return Err(wrong(format!("{n} points, though annotation {} has {k}", first.id)));
             }
             let size = images[image].size();
-            let window = window(instance.bbox, size)
-                .ok_or_else(|| wrong(format!("a box {:?} outside of its image of {size}", instance.bbox)))?;
-            instances.push((at, Instance { id: instance.id, image: image as u32, window }));
+            let bounds = instance.bounds;
+            if !Window::around(bounds, MARGIN).meets(size) {
+                return Err(wrong(format!("{bounds:?} lies outside of its image of {size}")));
+            }
+            instances.push((at, Instance { id: instance.id, image: image as u32, bounds }));
         }
         instances.sort_by_key(|(_, instance)| instance.image);
         points.points.reserve_exact(found.len() * k);
@@ -115,24 +117,8 @@ fn labelled(annotation: Annotation) -> Result<Option<Found>, String> {
         return Ok(None);
     }
     let bbox = bbox.ok_or("no bbox; an instance is shown by it")?;
-    let bbox: [f64; 4] = bbox.0.try_into().map_err(|_| "a bbox is left, top, width and height".to_owned())?;
-    let sensible = bbox.iter().all(|v| v.abs() <= MAX_COORDINATE) && bbox[2] > 0.0 && bbox[3] > 0.0;
-    match sensible {
-        true => Ok(Some(Found { id, image_id, category_id, bbox, points })),
-        false => Err(format!("a bbox of {bbox:?}; expected pixels, with width and height above 0")),
-    }
-}
-
-/// What shows an instance: whole pixels within an image of `size`. `None` when its box lies outside.
-fn window([left, top, width, height]: [f64; 4], size: Size) -> Option<Rect> {
-    let half = width.max(height) * BOX_GROWTH / 2.0;
-    let range = |start: f64, length: f64, side: u32| {
-        let centre = start + length / 2.0;
-        let edge = |v: f64| v.clamp(0.0, f64::from(side)) as u32;
-        (edge((centre - half).floor()), edge((centre + half).ceil()))
-    };
-    let ((x, right), (y, bottom)) = (range(left, width, size.width), range(top, height, size.height));
-    (right > x && bottom > y).then(|| Rect { x, y, size: Size::new(right - x, bottom - y) })
+    let bbox = bbox.0.try_into().map_err(|_| "a bbox is left, top, width and height".to_owned())?;
+    Ok(Some(Found { id, image_id, category_id, bounds: Bounds::read(bbox)?, points }))
 }
 
 impl Source for CocoPoints {
@@ -172,7 +158,8 @@ impl Source for CocoPoints {
     fn about(&self, id: SampleId) -> About {
         let instance = self.instance(id);
         let size = self.images.sizes[instance.image as usize];
-        About { size: Some(size), window: Some(instance.window), mm_per_px: None }
+        let window = Some(Window::around(instance.bounds, MARGIN));
+        About { size: Some(size), window, bounds: Some(instance.bounds), mm_per_px: None }
     }
 
     fn image_number(&self, id: SampleId) -> u32 {

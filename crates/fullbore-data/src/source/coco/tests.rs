@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{CocoMasks, CocoPoints};
-use crate::canvas::Rect;
+use crate::bounds::Bounds;
+use crate::canvas::Window;
 use crate::points::Visibility;
 use crate::regions::DrawScratch;
 use crate::source::{About, Part, Source, SourceError, Target, TargetKind};
@@ -145,13 +146,15 @@ fn instances_show_their_box() {
     let names: Vec<_> = ids.clone().map(|id| source.name(id)).collect();
     assert_eq!(names, ["b#2", "a#1", "a#4"]);
     assert_eq!(ids.map(|id| source.image_number(id)).collect::<Vec<_>>(), [0, 1, 1]);
-    let window = |x, y, w, h| Some(Rect { x, y, size: Size::new(w, h) });
+    let window = |x, y, side| Some(Window { x, y, size: Size::new(side, side) });
     let about = |i| source.about(SampleId(i));
-    // Centre (-1, -1), half side 2.5: cut at the corner.
-    assert_eq!(about(0), About { size: Some(Size::new(6, 4)), window: window(0, 0, 2, 2), mm_per_px: None });
+    // Centre (-1, -1), half side 2.5.
+    let bounds = Some(Bounds { left: -3.0, top: -3.0, width: 4.0, height: 4.0 });
+    let first = About { size: Some(Size::new(6, 4)), window: window(-4, -4, 5), bounds, mm_per_px: None };
+    assert_eq!(about(0), first);
     // Centre (1.8, 1.4), half side 1: 0.8 to 2.8 and 0.4 to 2.4, in whole pixels.
-    assert_eq!(about(1).window, window(0, 0, 3, 3));
-    assert_eq!(about(2).window, window(0, 0, 5, 3));
+    assert_eq!(about(1).window, window(1, 0, 2));
+    assert_eq!(about(2).window, window(-1, -2, 6));
     let Target::Points(points) = source.target(SampleId(1)) else { panic!("points") };
     assert_eq!((points[1].x, points[1].y, points[1].visibility), (3.5, 0.0, Visibility::Hidden));
 }
@@ -212,7 +215,7 @@ fn what_cannot_be_used_is_named() {
     assert_eq!(points(json!({"bbox": null})), format!("{name}no bbox; an instance is shown by it"));
     assert!(points(json!({"bbox": [0, 0, 0, 1]})).contains("expected pixels, with width and height above 0"));
     assert!(points(json!({"bbox": [0, 0, 1e300, 1]})).contains("expected pixels"));
-    assert!(points(json!({"bbox": [40, 0, 1, 1]})).contains("outside of its image of 5x3"));
+    assert!(points(json!({"bbox": [40, 0, 1, 1]})).contains("lies outside of its image of 5x3"));
     assert_eq!(points(json!({"keypoints": null})), "instances_val.json names no samples");
 }
 
