@@ -9,7 +9,7 @@ use fullbore_augment::{AugmentConfig, AugmentParams, Preset};
 use fullbore_feed::augment::DeviceTwin;
 use fullbore_feed::{DeviceBatch, Finish, Normalize, Targets};
 use fullbore_nn::losses::LossName;
-use fullbore_nn::models::{ModelConfig, ModelName, Up};
+use fullbore_nn::models::{ModelConfig, ModelName};
 use fullbore_nn::optim::{Optimizer, OptimizerConfig, OptimizerName};
 use fullbore_nn::{NormConfig, NormKind, Params};
 use fullbore_torch::{Device, HostReads, Kind, Tensor, Threads, count_host_reads, start};
@@ -34,7 +34,7 @@ fn device() -> Device {
 fn engine(name: OptimizerName, scaled: bool, clip_value: Option<f64>) -> Engine {
     let device = device();
     let mut params = Params::new(device);
-    let config = ModelConfig { name: ModelName::Unet, base: 4, depth: 2, up: Up::Transposed };
+    let config = ModelConfig { base: Some(4), depth: Some(2), ..ModelConfig::new(ModelName::Unet) };
     let norm = NormConfig { kind: NormKind::Batch, group: Some(2), groups: 2 };
     let model = config.build(&mut params, 3, 1, &norm).unwrap();
     let clip = if clip_value.is_none() { Some(1.0) } else { None };
@@ -48,7 +48,7 @@ fn engine(name: OptimizerName, scaled: bool, clip_value: Option<f64>) -> Engine 
         may_ignore: true,
         norm_group: Some(2),
     };
-    let finish = Finish { normalize, landmarks: None };
+    let finish = Finish { normalize, twin: None, landmarks: None };
     Engine::new(model, params, optimizer, ema, finish, settings).unwrap()
 }
 

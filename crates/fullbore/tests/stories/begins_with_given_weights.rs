@@ -68,7 +68,7 @@ fn another_run_and_no_second_time_after_a_resume() {
     assert_eq!(loaded[0]["stripped"][0], "ema.", "{loaded:?}");
 
     fs::remove_dir_all(scene.run_dir()).unwrap();
-    let mut resumed = scene.resume("next");
+    let mut resumed = scene.start(&["train", "--json", "--resume", "next"]);
     resumed.wait_for("epoch 3 evaluated");
     resumed.signal("INT");
     assert_eq!(resumed.finish().code, Some(130));
