@@ -72,7 +72,7 @@ fn loss_gradients_and_statistics_are_the_same() {
 #[test]
 fn so_they_are_in_the_other_networks() {
     let plain = ModelConfig::new(ModelName::Hrnet);
-    let small = |head| ModelConfig { width: Some(Width::SmallV1), head: Some(head), ..plain };
+    let small = |head| ModelConfig { width: Some(Width::SmallV1), head: Some(head), ..plain.clone() };
     let resnet = |name| ModelConfig { layers: Some(18), ..ModelConfig::new(name) };
     for config in [
         small(Head::Concatenated),
@@ -80,7 +80,7 @@ fn so_they_are_in_the_other_networks() {
         resnet(ModelName::ResnetUnet),
         resnet(ModelName::ResnetDeconv),
     ] {
-        let again = |recompute| step(&net(config, NormKind::Batch, recompute), 32, 4, None);
+        let again = |recompute| step(&net(config.clone(), NormKind::Batch, recompute), 32, 4, None);
         let (kept, again) = (again(false), again(true));
         assert!(kept.0.iter().all(|value| value.is_finite()));
         assert!(kept.1 == again.1, "statistics of {config:?}");

@@ -197,18 +197,18 @@ mod tests {
             ("model.depth", ModelConfig { depth: Some(0), ..unet.clone() }),
             ("model.depth", ModelConfig { depth: Some(u32::MAX), ..unet.clone() }),
             ("model.deep_supervision", ModelConfig { deep_supervision: 4, ..unet.clone() }),
-            ("model.layers", ModelConfig { layers: Some(152), ..resnet }),
-            ("model.layers", ModelConfig { layers: Some(0), ..resnet }),
-            ("model.layers", ModelConfig { layers: Some(20), name: ResnetDeconv, ..resnet }),
-            ("model.deep_supervision", ModelConfig { deep_supervision: 5, ..resnet }),
+            ("model.layers", ModelConfig { layers: Some(152), ..resnet.clone() }),
+            ("model.layers", ModelConfig { layers: Some(0), ..resnet.clone() }),
+            ("model.layers", ModelConfig { layers: Some(20), name: ResnetDeconv, ..resnet.clone() }),
+            ("model.deep_supervision", ModelConfig { deep_supervision: 5, ..resnet.clone() }),
         ] {
             assert_eq!(config.check().unwrap_err().key, key, "{config:?}");
         }
         for fine in [
             ModelConfig { base: Some(32), depth: Some(8), ..unet.clone() },
             ModelConfig { deep_supervision: 3, ..unet.clone() },
-            ModelConfig { layers: Some(101), deep_supervision: 4, ..resnet },
-            ModelConfig { layers: Some(152), name: ResnetDeconv, ..resnet },
+            ModelConfig { layers: Some(101), deep_supervision: 4, ..resnet.clone() },
+            ModelConfig { layers: Some(152), name: ResnetDeconv, ..resnet.clone() },
         ] {
             fine.check().unwrap();
         }
