@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::buffer::BufferPlan;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Longest delay before training starts, in seconds.
@@ -223,9 +224,8 @@ impl Placement {
         }
     }
 
-    /// The mode for people, with a buffer in words (such as [`BufferPlan`](crate::buffer::BufferPlan) displays) and the
-    /// least wait before training.
-    pub fn announce(&self, buffer: impl fmt::Display, start_delay: Duration) -> String {
+    /// The mode for people, with what waits ready and the least wait before training.
+    pub fn announce(&self, buffer: &BufferPlan, start_delay: Duration) -> String {
         let mode = match *self {
             Placement::Single(Seat::Cpu) => "CPU mode: data and model share the processor".into(),
             Placement::Single(Seat::Gpu(gpu)) => format!("Single-GPU Buffered Mode: GPU {gpu}"),
@@ -237,6 +237,9 @@ impl Placement {
             }
             Placement::Pair { .. } => "Multi-GPU Mode on the CPU: data and model beside each other".into(),
         };
+        if buffer.size == 0 {
+            return mode;
+        }
         let wait = match start_delay.as_secs_f64() {
             0.0 => "starts when it is full".into(),
             seconds => format!("starts when it is full, after {seconds:.1} s at the earliest"),
@@ -316,7 +319,8 @@ mod tests {
     fn modes_are_found_and_announced() {
         let announce = |config: PlacementConfig, n, best, seconds| {
             let placement = config.place(&gpus(n), None, best).unwrap();
-            placement.announce("buffer of 50 batches", Duration::from_secs_f64(seconds))
+            let buffer = BufferPlan { size: 50, bytes: 1 << 30, cut: false };
+            placement.announce(&buffer, Duration::from_secs_f64(seconds))
         };
         assert_eq!(
             announce(two(0, 1), 2, Seat::Gpu(0), 2.0),

@@ -9,6 +9,7 @@
 
 pub mod compute;
 pub mod decode;
+pub mod heads;
 pub mod layers;
 pub mod losses;
 pub mod metrics;

@@ -7,6 +7,7 @@ use std::path::Path;
 use fullbore_checkpoint::training::{EMA, MODEL, OPTIMIZER, PLAN, PROGRESS};
 use fullbore_checkpoint::{Checkpoint, CheckpointError, NamedTensor};
 use fullbore_governor::GovernorState;
+use fullbore_nn::heads::rows_by_name;
 use fullbore_nn::weights::{self, LoadReport, MismatchError};
 use fullbore_torch::{NoGrad, Tensor};
 use fullbore_types::{Position, SampleId};
@@ -147,6 +148,23 @@ impl Saved {
             Weights::Evaluated => self.file.evaluated(),
         };
         weights::load(params, self.file.part(prefix))
+    }
+
+    /// Puts the evaluated weights into a model of `plan` that fit; a head for other landmarks takes those that both have,
+    /// by name. Gives the number of head tensors that were chosen so.
+    pub(crate) fn load_for(
+        &self,
+        plan: &Plan,
+        params: &fullbore_nn::Params,
+    ) -> Result<(LoadReport, usize), TrainError> {
+        let prefix = self.file.evaluated();
+        let names =
+            |plan: &Plan| Ok::<_, TrainError>(plan.chosen()?.map_or(Vec::new(), |chosen| chosen.names));
+        let found: BTreeMap<_, _> = self.file.part(prefix).collect();
+        let find = |name: &str| found.get(name).copied();
+        let rows = rows_by_name(params, plan.model.heads(), find, &names(&self.plan)?, &names(plan)?)?;
+        let tensors = found.iter().map(|(&name, &tensor)| (name, rows.get(name).unwrap_or(tensor)));
+        Ok((weights::load(params, tensors)?, rows.len()))
     }
 
     /// Whether the run kept an average of its weights.

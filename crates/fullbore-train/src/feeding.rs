@@ -97,7 +97,7 @@ impl Feeding {
 
     /// The mode for people.
     pub(crate) fn announce(&self, start_delay: Duration) -> String {
-        self.placement.announce(self.buffer, start_delay)
+        self.placement.announce(&self.buffer, start_delay)
     }
 
     /// Starts the stages.

@@ -6,7 +6,7 @@ use fullbore_events::Event;
 use serde_json::Value;
 
 use crate::TrainError;
-use crate::checkpoint::{Saved, Weights};
+use crate::checkpoint::Saved;
 use crate::plan::Plan;
 use crate::step::Engine;
 
@@ -21,7 +21,8 @@ const OF_THE_NETWORK: [&str; 7] =
 /// [`TrainError::OtherNetwork`] when they are not exactly the weights of the engine's network.
 pub(crate) fn begin(saved: &Saved, plan: &Plan, engine: &Engine) -> Result<Event, TrainError> {
     let changed = changes(&saved.plan, plan);
-    let report = Box::new(saved.load_weights(&engine.params, Weights::Evaluated)?);
+    let (report, heads) = saved.load_for(plan, &engine.params)?;
+    let report = Box::new(report);
     if !report.is_complete() || !report.unused.is_empty() {
         let of_the_network = |change: &&String| OF_THE_NETWORK.iter().any(|key| change.starts_with(key));
         let keys: Vec<_> = changed.iter().filter(of_the_network).cloned().collect();
@@ -32,10 +33,11 @@ pub(crate) fn begin(saved: &Saved, plan: &Plan, engine: &Engine) -> Result<Event
         ema.restart()?;
     }
     let kept = if saved.has_average() { "the average of the weights" } else { "the weights" };
+    let chosen = if heads > 0 { ", of the head those of the landmarks that both runs have" } else { "" };
     Ok(Event::FineTuning {
         checkpoint: saved.path().into(),
         step: saved.progress.step,
-        kept: kept.into(),
+        kept: format!("{kept}{chosen}"),
         anew: "optimizer state, schedule, steps and best score".into(),
         changed,
     })

@@ -105,6 +105,11 @@ impl ModelConfig {
         (self.name.family().side_multiple)(self)
     }
 
+    /// Keys of the layers that have one row for each output.
+    pub fn heads(&self) -> &'static [&'static str] {
+        self.name.family().heads
+    }
+
     /// How many times smaller than the input the network's logits are.
     pub fn output_stride(&self) -> u32 {
         self.name.family().output_stride

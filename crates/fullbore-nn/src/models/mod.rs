@@ -41,6 +41,8 @@ struct Family {
     build: Build,
     /// Sides of its input must be multiples of this.
     side_multiple: fn(&ModelConfig) -> u32,
+    /// Keys of the layers that have one row for each output.
+    heads: &'static [&'static str],
     /// How many times smaller than the input its logits are.
     output_stride: u32,
 }

@@ -17,6 +17,7 @@ pub(super) const FAMILY: Family = Family {
     check,
     build: |scope, config, channels, norm| Ok(Box::new(ResNetDeconv::new(scope, config, channels, norm)?)),
     side_multiple: |_| 32,
+    heads: &["final_layer"],
     output_stride: 4,
 };
 

@@ -16,6 +16,7 @@ pub(super) const FAMILY: Family = Family {
     check,
     build: |scope, config, channels, norm| Ok(Box::new(ResNetUnet::new(scope, config, channels, norm)?)),
     side_multiple: |_| 32,
+    heads: &["segmentation_head.0", "deep"],
     output_stride: 1,
 };
 

@@ -17,6 +17,7 @@ pub(super) const FAMILY: Family = Family {
     check,
     build: |scope, config, channels, norm| Ok(Box::new(UNet::new(scope, config, channels, norm)?)),
     side_multiple: |config| 1 << depth(config),
+    heads: &["outc.conv", "deep"],
     output_stride: 1,
 };
 

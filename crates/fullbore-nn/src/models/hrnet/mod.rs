@@ -23,6 +23,7 @@ pub(super) const FAMILY: Family = Family {
     check: |_| Ok(()),
     build: |scope, config, channels, norm| Ok(Box::new(HrNet::new(scope, config, channels, norm)?)),
     side_multiple: |_| 32,
+    heads: &["head.3", "final_layer"],
     output_stride: 4,
 };
 
