@@ -69,7 +69,7 @@ fn another_network_is_refused_with_the_settings_that_make_it() {
     for (set, told) in [
         ("model.base=8", "model.base: 4 -> 8"),
         ("norm.kind=group", r#"norm.kind: "batch" -> "group""#),
-        ("model.up=bilinear", r#"model.up: "transposed" -> "bilinear""#),
+        ("model.up=bilinear", r#"model.up: null -> "bilinear""#),
     ] {
         let outcome = tune(&scene, &["run"], &[set, "optimizer.lr=1e-6"]);
         outcome.failed(

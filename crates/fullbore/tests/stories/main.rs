@@ -21,6 +21,7 @@ mod fine_tunes_in_a_new_run;
 mod init_writes_settings_that_train;
 mod interrupt_and_resume;
 mod killed_at_any_moment;
+mod landmarks_train;
 mod memory_runs_short;
 mod mixed_formats_train_together;
 mod optimizers_and_schedules_train;
