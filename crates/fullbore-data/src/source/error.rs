@@ -324,7 +324,13 @@ pub enum SourceError {
     },
     /// Data for another kind of model.
     #[error("{} holds {found}, but {wanted} are needed", path.display())]
-    #[diagnostic(code(data::source::target), help("give data with {wanted}, or use a model for {found}"))]
+    #[diagnostic(
+        code(data::source::target),
+        help(
+            "give data with {wanted}, or set loss.name to a loss for {found}: bce_dice and ce_dice are for masks, mse \
+             and adaptive_wing for points"
+        )
+    )]
     WrongTarget {
         /// The data set.
         path: PathBuf,
