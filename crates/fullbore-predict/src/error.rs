@@ -2,7 +2,7 @@ use std::io;
 use std::path::PathBuf;
 
 use fullbore_checkpoint::CheckpointError;
-use fullbore_data::{DataError, SourceError};
+use fullbore_data::{Crop, DataError, SourceError};
 use fullbore_nn::optim::SettingError;
 use fullbore_nn::weights::MismatchError;
 
@@ -41,25 +41,49 @@ pub enum PredictError {
         /// Classes in it.
         classes: usize,
     },
-    /// The plan inside describes a model that cannot be.
+    /// The plan inside describes a model or landmarks that cannot be.
     #[error("the plan in {} cannot work: {}: {}: {}", path.display(), wrong.key, wrong.value, wrong.allowed)]
     #[diagnostic(
         code(data::not_a_training_checkpoint),
         help("give a checkpoint that `fullbore train` wrote")
     )]
-    Model {
+    Plan {
         /// The file.
         path: PathBuf,
         /// The key, and what is wrong with it.
         wrong: SettingError,
     },
-    /// Results would overwrite what they are made from.
-    #[error("the output folder {} is the input folder: masks would overwrite pictures", path.display())]
+    /// Results could overwrite what they are made from.
+    #[error("the output folder {} is the input folder: results would lie among the pictures", path.display())]
     #[diagnostic(code(config::predict::output), help("give --output another folder"))]
     OutputIsInput {
         /// The folder.
         path: PathBuf,
     },
+    /// An option for landmarks, where masks are found.
+    #[error("{option} is for landmarks, but this model finds masks")]
+    #[diagnostic(code(config::predict::task), help("leave {option} out"))]
+    ForLandmarks {
+        /// The option.
+        option: &'static str,
+    },
+    /// A model that saw crops, and nothing to crop around.
+    #[error("the model was trained with data.crop = {crop}: it knows crops, not whole pictures")]
+    #[diagnostic(
+        code(config::predict::boxes),
+        help(
+            "give the box of what is looked for in each picture: --boxes FILE.csv with the columns image, box_left, \
+             box_top, box_width and box_height"
+        )
+    )]
+    BoxesMissing {
+        /// The setting.
+        crop: Crop,
+    },
+    /// Boxes, and a model that never saw crops.
+    #[error("--boxes is given, but the model was trained with data.crop = none: it knows whole pictures")]
+    #[diagnostic(code(config::predict::boxes), help("leave --boxes out, or train with data.crop=box"))]
+    BoxesUnused,
     /// The output folder cannot be made.
     #[error("cannot make the folder {}", path.display())]
     #[diagnostic(

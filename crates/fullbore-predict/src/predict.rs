@@ -1,31 +1,32 @@
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use fullbore_data::source::{Part, Pictures};
-use fullbore_data::{DecodeLimits, EvalConfig, EvalLoader, EvalSample, FaultPolicy, Source};
-use fullbore_feed::whole_images::{Answer, Answerer, answer_whole_images, on_native_grid};
-use fullbore_nn::metrics::confusion::predicted_classes;
-use fullbore_torch::{Kind, Tensor};
-use fullbore_types::{SampleId, Size};
+use fullbore_data::source::{BoxedPictures, Cropped, Part, Pictures};
+use fullbore_data::{Crop, DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, Source};
+use fullbore_feed::whole_images::{Answer, answer_whole_images};
+use fullbore_types::SampleId;
 
-use crate::look::overlay;
-use crate::write::write_png;
-use crate::{MaskValues, PredictError, Trained};
-
-/// Folder of the overlays, in the output folder.
-const OVERLAYS: &str = "overlays";
+use crate::answer::Asked;
+use crate::desk::{Desk, Job};
+use crate::results::{OVERLAYS, Results};
+use crate::{PointFormat, PredictError, Trained};
 
 /// How a prediction is made.
 #[derive(Clone, Debug)]
 pub struct PredictConfig {
-    /// The folder that masks go to. Made when missing.
+    /// The folder that results go to. Made when missing.
     pub output: PathBuf,
-    /// Write pictures with the mask drawn on them as well, in `overlays/` below it.
+    /// Write pictures with what was found drawn on them as well, in `overlays/` below it.
     pub overlays: bool,
+    /// How landmarks are written; `None`: [`PointFormat::Csv`]. Only for models of landmarks.
+    pub format: Option<PointFormat>,
+    /// CSV file with a box around what is looked for, see [`BoxedPictures`]. Only for models of landmarks that were
+    /// trained on crops, and needed for these.
+    pub boxes: Option<PathBuf>,
     /// Images per forward pass to begin with; `None`: [`Trained::batch`].
     pub batch: Option<usize>,
     /// Decoding threads, and as many that write, at least one; 0 decodes in the calling thread.
@@ -35,7 +36,7 @@ pub struct PredictConfig {
 /// What the caller may want to tell while it goes on.
 #[derive(Debug)]
 pub enum Notice<'a> {
-    /// One more picture is computed or given up.
+    /// One more picture, or box of one, is computed or given up.
     Done,
     /// One was given up.
     Failed(&'a Failure),
@@ -43,7 +44,7 @@ pub enum Notice<'a> {
     Halved(usize, String),
 }
 
-/// A picture without a prediction.
+/// A picture, or a box of one, without a prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The file.
@@ -55,20 +56,24 @@ pub struct Failure {
 /// What was predicted.
 #[derive(Clone, Debug)]
 pub struct Predicted {
-    /// Masks written.
-    pub masks: usize,
-    /// Pictures given up.
+    /// Pictures with a result.
+    pub pictures: usize,
+    /// Pictures and boxes given up.
     pub failed: Vec<Failure>,
+    /// Pictures passed over, because the file of boxes has none for them.
+    pub without_box: usize,
     /// Wall time.
     pub seconds: f64,
 }
 
-/// Predicts the mask of every picture and writes it as `NAME.png` into the output folder: 8-bit gray, the training
-/// masks' values, at the picture's own size, upright as viewers show it. Decoding, computing and writing overlap. A
-/// picture that cannot be read, or does not fit into memory alone, is reported and passed over.
+/// Predicts every picture and writes what is found into the output folder, upright as viewers show it.
+///
+/// A mask is written as `NAME.png`: 8-bit gray, the training masks' values, at the picture's own size. Landmarks are
+/// written as [`PointFormat`] says, in pixels of the picture. Decoding, computing and writing overlap. A picture that
+/// cannot be read, or does not fit into memory alone, is reported and passed over.
 ///
 /// # Errors
-/// When the output cannot be written or the device fails.
+/// When the configuration does not fit the model, the output cannot be written or the device fails.
 pub fn predict(
     trained: &Trained,
     pictures: Arc<Pictures>,
@@ -76,6 +81,7 @@ pub fn predict(
     notice: impl FnMut(Notice<'_>),
 ) -> Result<Predicted, PredictError> {
     let start = Instant::now();
+    let (source, without_box) = source(trained, pictures.clone(), config)?;
     prepare_output(pictures.folder(), config)?;
     let batch = config.batch.unwrap_or_else(|| trained.batch()).max(1);
     let eval = EvalConfig {
@@ -91,9 +97,9 @@ pub fn predict(
         read_timeout: FaultPolicy::default().read_timeout,
         cache: None,
     };
-    let samples = EvalLoader::start(pictures.clone(), eval)?;
-    let desk =
-        Desk { output: &config.output, values: MaskValues::new(&trained.classes()), fault: Mutex::default() };
+    let mut results = Results::new(trained, &pictures, &*source, config)?;
+    let samples = EvalLoader::start(source.clone(), eval)?;
+    let desk = Desk::default();
     let writers = config.workers.max(1);
     let (jobs, queue) = sync_channel(2 * writers);
     let queue = Arc::new(Mutex::new(queue));
@@ -107,39 +113,64 @@ pub fn predict(
         }
         // Writers alone hold the queue: when they give up, sending fails instead of waiting for ever.
         drop(queue);
-        compute(trained, &pictures, samples, batch, jobs, notice)
+        compute(trained, &*source, samples, batch, &mut results, jobs, notice)
     });
-    if let Some(fault) = desk.fault().take() {
+    if let Some(fault) = desk.into_fault() {
         return Err(fault);
     }
-    let (masks, failed) = computed?;
-    Ok(Predicted { masks, failed, seconds: start.elapsed().as_secs_f64() })
+    let failed = computed?;
+    let pictures = results.done;
+    results.finish()?;
+    Ok(Predicted { pictures, failed, without_box, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// What is looked at, and how many pictures are not.
+fn source(
+    trained: &Trained,
+    pictures: Arc<Pictures>,
+    config: &PredictConfig,
+) -> Result<(Arc<dyn Source>, usize), PredictError> {
+    if trained.landmark_names().is_none() {
+        let option = match (config.format, &config.boxes) {
+            (Some(_), _) => "--format",
+            (None, Some(_)) => "--boxes",
+            (None, None) => return Ok((pictures, 0)),
+        };
+        return Err(PredictError::ForLandmarks { option });
+    }
+    match (trained.crop(), &config.boxes) {
+        ((Crop::None, _), None) => Ok((pictures, 0)),
+        ((Crop::None, _), Some(_)) => Err(PredictError::BoxesUnused),
+        ((crop, _), None) => Err(PredictError::BoxesMissing { crop }),
+        ((_, margin), Some(file)) => {
+            let boxed = BoxedPictures::open(pictures, file)?;
+            let without_box = boxed.without_box();
+            Ok((Arc::new(Cropped::new(Arc::new(boxed), Crop::Box, margin, file)?), without_box))
+        }
+    }
 }
 
 /// Runs the network over all samples and queues what is to be written. Ends early when nobody writes any more.
-fn compute(
+fn compute<'a>(
     trained: &Trained,
-    pictures: &Pictures,
+    source: &dyn Source,
     samples: EvalLoader,
     mut batch: usize,
-    jobs: SyncSender<Job>,
+    results: &mut Results<'a>,
+    jobs: SyncSender<Job<'a>>,
     mut notice: impl FnMut(Notice<'_>),
-) -> Result<(usize, Vec<Failure>), PredictError> {
-    let mut masks = 0;
+) -> Result<Vec<Failure>, PredictError> {
     let mut failed = Vec::new();
     let mut give_up = |id: SampleId, reason: String, notice: &mut dyn FnMut(Notice<'_>)| {
-        let failure = Failure { file: pictures.file(id, Part::Image), reason };
+        let failure = Failure { file: source.file(id, Part::Image), reason };
         notice(Notice::Failed(&failure));
         notice(Notice::Done);
         failed.push(failure);
     };
-    let ended = answer_whole_images(samples, &mut batch, trained.device(), &mut Masks(trained), |answer| {
+    let ended = answer_whole_images(samples, &mut batch, trained.device(), &mut Asked(trained), |answer| {
         match answer {
-            Answer::Ready(sample, logits) => {
-                let classes = predicted_classes(&logits)?.to_kind(Kind::Uint8)?.to_vec_u8()?;
-                let name = pictures.result_name(sample.id);
-                jobs.send(Job::new(name, sample, classes)).map_err(|_| Ended::NobodyWrites)?;
-                masks += 1;
+            Answer::Ready(sample, prediction) => {
+                results.take(sample, prediction, &jobs)?;
                 notice(Notice::Done);
             }
             Answer::Unreadable(index, error) => {
@@ -154,91 +185,28 @@ fn compute(
         }
         Ok(())
     });
-    match ended {
+    match ended.and_then(|()| results.close(&jobs)) {
         // Why nobody writes stands on the desk.
-        Ok(()) | Err(Ended::NobodyWrites) => Ok((masks, failed)),
-        Err(Ended::Torch(error)) => Err(error.into()),
+        Ok(()) | Err(Ended::NobodyWrites) => Ok(failed),
+        Err(Ended::Because(error)) => Err(error),
     }
 }
 
-struct Masks<'a>(&'a Trained);
-
-impl Answerer for Masks<'_> {
-    /// Logits on the native grid.
-    type Answer = Tensor;
-
-    fn network(&mut self, _: &[EvalSample], images: &Tensor) -> fullbore_torch::Result<Tensor> {
-        self.0.logits(images)
-    }
-
-    fn finish(&mut self, sample: &EvalSample, logits: &Tensor) -> fullbore_torch::Result<Tensor> {
-        on_native_grid(logits, sample)
-    }
-}
-
-enum Ended {
+/// Why the samples were not gone through to the last.
+pub(crate) enum Ended {
     NobodyWrites,
-    Torch(fullbore_torch::Error),
+    Because(PredictError),
+}
+
+impl From<PredictError> for Ended {
+    fn from(error: PredictError) -> Self {
+        Ended::Because(error)
+    }
 }
 
 impl From<fullbore_torch::Error> for Ended {
     fn from(error: fullbore_torch::Error) -> Self {
-        Ended::Torch(error)
-    }
-}
-
-/// A picture's answer, to be written.
-struct Job {
-    name: String,
-    size: Size,
-    /// Class indices, u8 `[height, width]`.
-    classes: Vec<u8>,
-    /// The picture itself, or nothing.
-    picture: Vec<u8>,
-}
-
-impl Job {
-    fn new(name: String, sample: EvalSample, classes: Vec<u8>) -> Self {
-        Job { name, size: sample.frame.source_size, classes, picture: sample.native }
-    }
-}
-
-/// Where the writers work.
-struct Desk<'a> {
-    output: &'a Path,
-    values: MaskValues,
-    /// The first fault; after it nothing more is written.
-    fault: Mutex<Option<PredictError>>,
-}
-
-impl Desk<'_> {
-    /// A writer's life: until the last job, or the first fault of any writer.
-    fn work(&self, queue: &Mutex<Receiver<Job>>) {
-        loop {
-            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(job) = job else { return };
-            if self.fault().is_some() {
-                return;
-            }
-            if let Err(error) = self.write(job) {
-                self.fault().get_or_insert(error);
-                return;
-            }
-        }
-    }
-
-    fn write(&self, mut job: Job) -> Result<(), PredictError> {
-        let file = format!("{}.png", job.name);
-        if !job.picture.is_empty() {
-            let picture = overlay(&job.picture, &job.classes);
-            write_png(&self.output.join(OVERLAYS).join(&file), job.size, &picture)?;
-        }
-        self.values.apply(&mut job.classes);
-        write_png(&self.output.join(&file), job.size, &job.classes)
-    }
-
-    fn fault(&self) -> MutexGuard<'_, Option<PredictError>> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+        Ended::Because(error.into())
     }
 }
 

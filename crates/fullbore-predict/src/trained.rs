@@ -1,11 +1,14 @@
 use std::path::Path;
 
 use fullbore_checkpoint::training::PLAN;
-use fullbore_data::{DataConfig, Resize};
+use fullbore_data::{Crop, DataConfig, Resize};
 use fullbore_feed::Normalize;
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
-use fullbore_nn::losses::LossConfig;
+use fullbore_nn::decode::MapReader;
+use fullbore_nn::landmarks::LandmarksConfig;
+use fullbore_nn::losses::{LossConfig, Task};
 use fullbore_nn::models::{Model, ModelConfig};
+use fullbore_nn::optim::SettingError;
 use fullbore_nn::weights::{self, MismatchError};
 use fullbore_nn::{NormConfig, NormMode, Params};
 use fullbore_torch::{Autocast, Device, Kind, Result, Tensor};
@@ -21,13 +24,31 @@ struct Recipe {
     model: ModelConfig,
     norm: NormConfig,
     loss: LossConfig,
+    #[serde(default)]
+    landmarks: LandmarksConfig,
+    #[serde(default)]
+    augment: Mirror,
     precision: PrecisionChoice,
     batch: Batch,
+}
+
+/// Of a plan's augmentation, what holds beyond training.
+#[derive(Debug, Default, Deserialize)]
+struct Mirror {
+    #[serde(default)]
+    flip_pairs: Option<Vec<[usize; 2]>>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Batch {
     size: usize,
+}
+
+/// The landmarks that a model finds.
+#[derive(Debug)]
+struct Landmarks {
+    names: Vec<String>,
+    reader: MapReader,
 }
 
 /// A trained model, ready to be asked.
@@ -37,7 +58,24 @@ pub struct Trained {
     model: Box<dyn Model>,
     normalize: Normalize,
     precision: Option<Kind>,
+    /// `None`: it finds masks.
+    landmarks: Option<Landmarks>,
     recipe: Recipe,
+}
+
+impl Recipe {
+    /// The landmarks that are trained; `None` where masks are.
+    fn landmarks(&self) -> std::result::Result<Option<Landmarks>, SettingError> {
+        let loss = self.loss.name;
+        if loss.task() == Task::Masks {
+            return Ok(None);
+        }
+        self.landmarks.check()?;
+        let chosen = self.landmarks.choose(self.augment.flip_pairs.as_deref())?;
+        let multiple = self.model.side_multiple();
+        let reader = self.landmarks.reader(&chosen, multiple, loss.maps_are_logits());
+        Ok(Some(Landmarks { names: chosen.names, reader }))
+    }
 }
 
 impl Trained {
@@ -48,11 +86,16 @@ impl Trained {
     pub fn load(checkpoint: &Path, device: DeviceChoice) -> std::result::Result<Self, PredictError> {
         let file = fullbore_checkpoint::read(checkpoint)?;
         let recipe: Recipe = file.json(checkpoint, PLAN)?;
+        let wrong = |wrong| PredictError::Plan { path: checkpoint.into(), wrong };
+        recipe.model.check().map_err(wrong)?;
+        let landmarks = recipe.landmarks().map_err(wrong)?;
         let classes = recipe.data.classes.len();
-        let channels_out = recipe.loss.name.channels(classes);
+        let channels_out = match &landmarks {
+            Some(landmarks) => Some(landmarks.names.len() as i64),
+            None => recipe.loss.name.channels(classes),
+        };
         let channels_out =
             channels_out.ok_or_else(|| PredictError::Classes { path: checkpoint.into(), classes })?;
-        recipe.model.check().map_err(|wrong| PredictError::Model { path: checkpoint.into(), wrong })?;
         let device = device.resolve()?;
         let mut params = Params::new(device);
         let channels = i64::from(recipe.data.channels);
@@ -63,17 +106,47 @@ impl Trained {
         }
         params.norm().set(NormMode::Eval);
         let normalize = Normalize::new(&recipe.data.mean, &recipe.data.std, device)?;
-        Ok(Self { params, model, normalize, precision: recipe.precision.resolve(device), recipe })
+        let precision = recipe.precision.resolve(device);
+        Ok(Self { params, model, normalize, precision, landmarks, recipe })
     }
 
     /// Logits f32 `[n, C, height, width]` for bytes u8 `[n, height, width, channels]` on the model's device.
+    ///
+    /// # Errors
+    /// When memory runs out or the device fails.
     pub fn logits(&self, bytes: &Tensor) -> Result<Tensor> {
+        self.network(&self.normalize.apply(bytes)?)
+    }
+
+    /// Landmarks f32 `[n, K, 3]` on the CPU for the same bytes: x and y in pixels of the canvas, and the height of the peak
+    /// that they were read from. `None` where the model finds masks.
+    ///
+    /// # Errors
+    /// When memory runs out or the device fails.
+    pub fn points(&self, bytes: &Tensor) -> Result<Option<Tensor>> {
+        let Some(Landmarks { reader, .. }) = &self.landmarks else { return Ok(None) };
         let images = self.normalize.apply(bytes)?;
-        let logits = {
+        let found = reader.read(&self.network(&images)?, &images, |images| self.network(images))?;
+        // All come to the host at once.
+        Tensor::cat(&[&found.points, &found.scores.unsqueeze(2)?], 2)?.to_device(Device::Cpu).map(Some)
+    }
+
+    fn network(&self, images: &Tensor) -> Result<Tensor> {
+        let maps = {
             let _autocast = Autocast::new(self.device(), self.precision)?;
-            self.model.forward(&images)?
+            self.model.forward(images)?
         };
-        logits.to_kind(Kind::Float)
+        maps.to_kind(Kind::Float)
+    }
+
+    /// The landmarks that it finds, by name; `None` where it finds masks.
+    pub fn landmark_names(&self) -> Option<&[String]> {
+        self.landmarks.as_ref().map(|landmarks| &landmarks.names[..])
+    }
+
+    /// How much of its image a sample showed in training, and the margin around it.
+    pub fn crop(&self) -> (Crop, f64) {
+        (self.recipe.data.crop, self.recipe.data.crop_margin)
     }
 
     /// Where the model lives.

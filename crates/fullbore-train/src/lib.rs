@@ -5,7 +5,7 @@
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files. [`resume`]: a run's newest one.
 //! - [`initial_weights`]: what a run begins with instead of fresh weights.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
-//! - [`metric`]: what decides which evaluation is better. [`landmarks`]: which points are trained, and how they are judged.
+//! - [`metric`]: what decides which evaluation is better.
 
 pub mod augmentation;
 mod best;
@@ -19,7 +19,6 @@ pub mod evaluate;
 mod feeding;
 mod fine_tune;
 pub mod initial_weights;
-pub mod landmarks;
 mod log_window;
 pub mod memory;
 pub mod metric;

@@ -9,6 +9,7 @@ use fullbore_governor::MemoryConfig;
 use fullbore_governor::buffer::BufferConfig;
 use fullbore_governor::placement::PlacementConfig;
 use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
+use fullbore_nn::landmarks::{Chosen, LandmarksConfig};
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::{LossConfig, Task};
 use fullbore_nn::models::{ModelConfig, ModelName};
@@ -19,7 +20,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::early_stop::EarlyStopConfig;
 use crate::ema::EmaConfig;
-use crate::landmarks::{Chosen, LandmarksConfig};
 use crate::metric;
 use crate::schedule::ScheduleConfig;
 
@@ -217,7 +217,7 @@ impl Plan {
     pub fn chosen(&self) -> Result<Option<Chosen>, PlanError> {
         match self.task() {
             Task::Masks => Ok(None),
-            Task::Landmarks => self.landmarks.choose(&self.augment).map(Some),
+            Task::Landmarks => Ok(Some(self.landmarks.choose(self.augment.flip_pairs.as_deref())?)),
         }
     }
 
@@ -299,7 +299,7 @@ impl Plan {
             Task::Landmarks if self.data.resize == Resize::Crop => {
                 Err(refuse("data.resize", "crop", "stretch or letterbox: landmarks want all of the image"))
             }
-            Task::Landmarks => self.landmarks.check(),
+            Task::Landmarks => Ok(self.landmarks.check()?),
         }
     }
 

@@ -11,7 +11,6 @@ use fullbore_events::Event;
 use fullbore_feed::{Finish, Landmarks, Normalize};
 use fullbore_governor::placement::Placement;
 use fullbore_nn::Params;
-use fullbore_nn::decode::TestTime;
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::Task;
 use fullbore_nn::models::Model;
@@ -27,7 +26,7 @@ use crate::evaluate::{EvalOf, EvalSettings, LandmarkEval};
 use crate::feeding;
 use crate::fine_tune;
 use crate::initial_weights;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanError};
 use crate::step::{Engine, StepSettings};
 
 /// Everything a run needs that can be refused before anything is written.
@@ -149,7 +148,7 @@ impl DataSets {
     pub fn open(plan: &mut Plan) -> Result<Self, TrainError> {
         let all = open(plan, train_path(plan)?)?;
         if plan.task() == Task::Landmarks {
-            plan.landmarks.meet(&*all)?;
+            plan.landmarks.meet(all.point_names()).map_err(PlanError::from)?;
         }
         let path = train_path(plan)?;
         let (train, val): (Arc<dyn Source>, Arc<dyn Source>) = match &plan.data.val {
@@ -266,13 +265,11 @@ pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
     let of = match plan.chosen()? {
         None => EvalOf::Masks(plan.data.classes.keys().cloned().collect()),
         Some(chosen) => EvalOf::Landmarks(Box::new(LandmarkEval {
-            decode: plan.landmarks.decode,
-            sigma_px: plan.landmarks.sigma.into(),
-            test_time: TestTime {
-                flip_pairs: chosen.flip_pairs.clone().filter(|_| plan.landmarks.flip_test),
-                scales: plan.landmarks.test_scales.clone(),
-                side_multiple: plan.model.side_multiple(),
-            },
+            reader: plan.landmarks.reader(
+                &chosen,
+                plan.model.side_multiple(),
+                plan.loss.name.maps_are_logits(),
+            ),
             radii: plan.landmarks.radii.clone(),
             failure: plan.landmarks.failure,
             chosen,

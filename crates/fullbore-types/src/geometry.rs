@@ -71,6 +71,14 @@ pub struct Frame {
     pub mm_per_px: Option<f32>,
 }
 
+impl Frame {
+    /// Where a point of the canvas, x before y, lies in the source image.
+    pub fn to_source(&self, [x, y]: [f64; 2]) -> [f64; 2] {
+        // Canvases have pixels, so there is a way back.
+        self.canvas_from_source.inverse().unwrap_or(Affine::IDENTITY).apply((x, y)).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

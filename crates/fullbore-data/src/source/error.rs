@@ -327,7 +327,8 @@ pub enum SourceError {
     #[diagnostic(
         code(data::source::target),
         help(
-            "give data with {wanted}, or set loss.name to a loss for {found}: bce_dice and ce_dice are for masks, softmax_ce and adaptive_wing for points"
+            "give data with {wanted}, or set loss.name to a loss for {found}: bce_dice and ce_dice are for masks, mse \
+             and adaptive_wing for points"
         )
     )]
     WrongTarget {

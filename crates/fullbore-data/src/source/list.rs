@@ -10,10 +10,12 @@ use crate::bounds::Bounds;
 use crate::points::{MAX_POINTS, Point, PointTable};
 
 /// Longest list, so that a wrong file cannot fill memory: room for about ten million pairs.
-const MAX_LIST_BYTES: u64 = 1 << 30;
+pub(super) const MAX_LIST_BYTES: u64 = 1 << 30;
 /// Most columns, so that finding those of the points among them takes no time.
 const MAX_COLUMNS: usize = 4 * MAX_POINTS;
 const FIRST_LINE_CHARS: usize = 60;
+/// The columns of a box.
+pub(super) const BOX_COLUMNS: [&str; 4] = ["box_left", "box_top", "box_width", "box_height"];
 
 /// Images with a mask or with points, named by a CSV or a JSONL file. Samples keep the order of the list.
 ///
@@ -154,7 +156,7 @@ impl Columns {
         }
         let column = |name: &str| header.iter().position(|field| field.eq_ignore_ascii_case(name));
         let image = column("image")?;
-        let bounds = match ["box_left", "box_top", "box_width", "box_height"].map(column) {
+        let bounds = match BOX_COLUMNS.map(column) {
             [None, None, None, None] => None,
             [left, top, width, height] => Some([left?, top?, width?, height?]),
         };
@@ -236,14 +238,14 @@ fn read_csv(file: impl Read, list: &Path) -> Result<Lines, SourceError> {
 }
 
 /// The number in a field; `None` for an empty or missing one, and for `nan`.
-fn number(record: &csv::StringRecord, column: usize) -> Result<Option<f64>, &str> {
+pub(super) fn number(record: &csv::StringRecord, column: usize) -> Result<Option<f64>, &str> {
     match record.get(column).unwrap_or_default() {
         "" => Ok(None),
         field => field.parse().map(|v: f64| Some(v).filter(|v| !v.is_nan())).map_err(|_| field),
     }
 }
 
-fn problem(error: csv::Error, list: &Path) -> SourceError {
+pub(super) fn problem(error: csv::Error, list: &Path) -> SourceError {
     let line = error.position().map_or(0, |p| p.line());
     match error.into_kind() {
         csv::ErrorKind::Io(source) => SourceError::Unreadable { path: list.into(), source },

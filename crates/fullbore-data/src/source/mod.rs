@@ -9,6 +9,7 @@
 mod aariz;
 mod annotator;
 mod bounded;
+mod boxed;
 mod coco;
 mod cropped;
 mod dlib;
@@ -45,6 +46,7 @@ use crate::regions::Regions;
 
 pub use aariz::Aariz;
 pub use annotator::Annotator;
+pub use boxed::BoxedPictures;
 #[cfg(test)]
 pub(crate) use coco::decompress;
 pub use coco::{CocoMasks, CocoPoints};

@@ -4,6 +4,7 @@
 mod dark;
 mod flip;
 mod peaks;
+mod reader;
 mod soft_argmax;
 mod test_time;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use flip::flip_average;
 use peaks::Peaks;
+pub use reader::MapReader;
 pub use test_time::TestTime;
 
 /// How a point is read from a heat-map.

@@ -189,11 +189,12 @@ impl LandmarkErrors {
         Self { metrics, points: vec![PointErrors::default(); landmarks], nme: Vec::new(), images: 0 }
     }
 
-    /// Adds an image or instance.
+    /// Adds an image or instance. Gives its normalised mean error: infinite where a point was not found, `None` where
+    /// nothing is labelled or there is nothing to divide by.
     ///
     /// # Panics
     /// When the sample does not have a prediction, a truth and a label for each landmark.
-    pub fn add(&mut self, sample: LandmarkSample<'_>) {
+    pub fn add(&mut self, sample: LandmarkSample<'_>) -> Option<f64> {
         let n = self.points.len();
         let given = [sample.predicted.len(), sample.truth.len(), sample.labelled.len()];
         assert_eq!(given, [n; 3], "one prediction, truth and label for each landmark");
@@ -207,9 +208,10 @@ impl LandmarkErrors {
             sum += if radial.is_finite() { radial } else { f64::INFINITY };
             labelled += 1;
         }
-        if let Some(length) = self.metrics.normalizer.length(&sample).filter(|_| labelled > 0) {
-            self.nme.push(sum / f64::from(labelled) / length);
-        }
+        let length = self.metrics.normalizer.length(&sample).filter(|_| labelled > 0);
+        let nme = length.map(|length| sum / f64::from(labelled) / length);
+        self.nme.extend(nme);
+        nme
     }
 
     /// The scores of what was added.

@@ -1,4 +1,4 @@
-use fullbore_types::{IGNORE_INDEX, Size};
+use fullbore_types::IGNORE_INDEX;
 
 /// RGB colour of a class. Class 0 is black, ignored pixels are gray; the others walk round the colour circle in golden sections, so that
 /// neighbours in number differ most.
@@ -33,22 +33,6 @@ pub fn overlay(picture: &[u8], classes: &[u8]) -> Vec<u8> {
         }
     }
     rgb
-}
-
-/// Draws points into a picture, u8 RGB `[height, width, 3]`, as small crosses: pixels, (0, 0) the centre of the first.
-/// Those of visibility 0 are left out; hidden ones (1) are darker.
-pub fn mark(picture: &mut [u8], size: Size, points: &[[f32; 2]], visibility: &[u8]) {
-    let arm = (size.width.min(size.height) / 64).max(1) as i64;
-    for (&[x, y], &seen) in points.iter().zip(visibility).filter(|(_, seen)| **seen > 0) {
-        let colour = if seen > 1 { [255, 48, 48] } else { [128, 24, 24] };
-        let (x, y) = (f64::from(x).round() as i64, f64::from(y).round() as i64);
-        for (x, y) in (-arm..=arm).flat_map(|d| [(x + d, y), (x, y + d)]) {
-            if (0..i64::from(size.width)).contains(&x) && (0..i64::from(size.height)).contains(&y) {
-                let at = 3 * (y as usize * size.width as usize + x as usize);
-                picture[at..at + 3].copy_from_slice(&colour);
-            }
-        }
-    }
 }
 
 /// A picture u8 `[height, width, 1 or 3]` of so many pixels as RGB.

@@ -3,15 +3,14 @@
 use fullbore_data::{DataError, EvalSample, Point, Visibility};
 use fullbore_feed::augment::Points;
 use fullbore_feed::whole_images::Answerer;
-use fullbore_nn::decode::{Decode, TestTime};
+use fullbore_nn::decode::MapReader;
+use fullbore_nn::landmarks::Chosen;
 use fullbore_nn::losses::{HeatmapTargets, LossConfig};
 use fullbore_nn::metrics::landmarks::{LandmarkErrors, LandmarkMetrics, LandmarkSample, LengthUnit};
 use fullbore_torch::{Device, Kind, Result, Tensor};
-use fullbore_types::Affine;
 
 use super::{Passes, Prediction, Scored, wrong_loss};
 use crate::TrainError;
-use crate::landmarks::Chosen;
 use crate::step::Engine;
 
 /// How landmarks are read and judged.
@@ -20,11 +19,7 @@ pub struct LandmarkEval {
     /// Which.
     pub chosen: Chosen,
     /// How points are read from heat-maps.
-    pub decode: Decode,
-    /// Standard deviation of the targets in heat-map pixels.
-    pub sigma_px: f64,
-    /// What is averaged beside the image itself.
-    pub test_time: TestTime,
+    pub reader: MapReader,
     /// Radii of success detection rates.
     pub radii: Vec<f64>,
     /// NME of a failure.
@@ -62,7 +57,7 @@ pub(super) fn score(
         });
         let size = sample.frame.source_size;
         let truth: Vec<_> = numbers.iter().map(|&n| sample.points[n]).collect();
-        errors.add(LandmarkSample {
+        let nme = errors.add(LandmarkSample {
             predicted: &found,
             truth: &truth.iter().map(|p| [p.x.into(), p.y.into()]).collect::<Vec<_>>(),
             labelled: &truth.iter().map(|p| p.visibility != Visibility::NotLabelled).collect::<Vec<_>>(),
@@ -71,7 +66,7 @@ pub(super) fn score(
             mm_per_px: sample.frame.mm_per_px.map(f64::from),
         });
         images += 1;
-        Ok(look(&sample, Prediction::Points(&found))?)
+        Ok(look(&sample, Prediction::Points { found: &found, chosen: numbers, nme })?)
     })?;
     let loss = network.loss_sum.item()? / network.weight_sum.item()?.max(f64::MIN_POSITIVE);
     let errors = errors.unwrap_or_else(|| LandmarkErrors::new(numbers.len(), metrics));
@@ -100,18 +95,9 @@ impl Answerer for Network<'_> {
         let heatmap = self.loss.heatmap().ok_or_else(wrong_loss)?;
         let one = Tensor::ones(&[], Kind::Float, images.device())?;
         let loss = heatmap.share(&maps, &targets, &one)?;
-        let are_logits = self.loss.name.maps_are_logits();
-        let network = |images: &Tensor| engine.logits(images);
-        let maps = self.eval.test_time.maps(&maps, &images, are_logits, network)?;
-        let decoded = self.eval.decode.decode(&maps, self.eval.sigma_px)?;
+        let found = self.eval.reader.read(&maps, &images, |images| engine.logits(images))?;
         // All points of the group come to the host at once.
-        let (size, canvas) = (maps.size(), samples[0].canvas);
-        let scale = |map: i64, canvas: u32| f64::from(canvas) / map as f64;
-        let (x, y) = (scale(size[3], canvas.width), scale(size[2], canvas.height));
-        let to_canvas = |axis: i64, scale: f64| {
-            decoded.points.narrow(2, axis, 1)?.mul_scalar(scale)?.add_scalar(0.5 * scale - 0.5)
-        };
-        let points = Tensor::cat(&[&to_canvas(0, x)?, &to_canvas(1, y)?], 2)?.to_device(Device::Cpu)?;
+        let points = found.points.to_device(Device::Cpu)?;
         self.loss_sum.add_(&loss)?;
         self.weight_sum.add_(&targets.weights.sum(Kind::Float)?)?;
         Ok(points)
@@ -119,8 +105,7 @@ impl Answerer for Network<'_> {
 
     fn finish(&mut self, sample: &EvalSample, row: &Tensor) -> Result<Self::Answer> {
         let places = row.to_vec_f32()?;
-        let to_source = sample.frame.canvas_from_source.inverse().unwrap_or(Affine::IDENTITY);
-        Ok(places.chunks_exact(2).map(|p| to_source.apply((p[0].into(), p[1].into())).into()).collect())
+        Ok(places.chunks_exact(2).map(|p| sample.frame.to_source([p[0].into(), p[1].into()])).collect())
     }
 }
 

@@ -94,8 +94,16 @@ pub enum EvalOf {
 pub enum Prediction<'a> {
     /// Class indices, integer or bool `[1, height, width]` on the device and the native grid.
     Classes(&'a Tensor),
-    /// Trained landmarks, x before y, in pixels of the image.
-    Points(&'a [[f64; 2]]),
+    /// Trained landmarks.
+    Points {
+        /// x before y, in pixels of the image.
+        found: &'a [[f64; 2]],
+        /// Their numbers in the data set's order.
+        chosen: &'a [usize],
+        /// The image's normalised mean error: infinite where a point was not found, `None` where nothing is labelled or
+        /// what it is divided by is not.
+        nme: Option<f64>,
+    },
 }
 
 /// Scores the model on samples in order. Images of one canvas size share a forward pass, up to `settings.batch`,

@@ -41,7 +41,7 @@ enum Command {
     Train(train::TrainArgs),
     /// Score a trained model on its validation set, or on another one
     Eval(eval::EvalArgs),
-    /// Predict the masks of a folder of pictures
+    /// Predict the masks or landmarks of a folder of pictures
     Predict(predict::PredictArgs),
     /// Write a settings file with every key, its default and its meaning
     Init(init::InitArgs),

@@ -26,6 +26,7 @@ mod memory_runs_short;
 mod mixed_formats_train_together;
 mod optimizers_and_schedules_train;
 mod plan_covers_defaults;
+mod predicts_landmarks;
 mod predicts_whole_folders;
 mod run_folders_are_never_overwritten;
 mod stops_early;

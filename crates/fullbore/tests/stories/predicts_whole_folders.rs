@@ -124,7 +124,7 @@ fn bad_pictures_are_listed_and_the_rest_is_done() {
         summary["failed"].as_array().unwrap().iter().map(|f| f["file"].as_str().unwrap()).collect();
     assert_eq!(failed, ["photos/1.png", "photos/2.png"]);
     assert_eq!(files(&scene, "out"), ["0.png", "3.png"].map(String::from).into());
-    assert_eq!(outcome.stderr.lines().filter(|line| line.starts_with("no mask")).count(), 2, "{outcome}");
+    assert_eq!(outcome.stderr.lines().filter(|line| line.starts_with("no result")).count(), 2, "{outcome}");
     assert!(outcome.stderr.contains("not an image: it starts with `<html>"), "{outcome}");
 }
 

@@ -5,7 +5,7 @@ use fullbore_augment::Policy;
 use fullbore_augment::cpu::{Augmenter, Layout, PixelsMut};
 use fullbore_data::{HostBatch, Loader, LoaderConfig};
 use fullbore_predict::PredictError;
-use fullbore_predict::look::{Sheet, mark, overlay, rgb};
+use fullbore_predict::look::{Sheet, Tile, mark, overlay, rgb};
 use fullbore_train::{Plan, TrainError, setup};
 use fullbore_types::{Position, SampleKey, Size};
 
@@ -95,7 +95,7 @@ fn draw(plan: &Plan, policy: &Policy, batch: &HostBatch, args: &AugmentArgs) -> 
             augmenter.points(&params, &mut points, &mut visibility);
             tiles.push(tile(&image, mask.map(|_| &out_mask[..]), &points, &visibility));
         }
-        sheet.add_row(tiles.iter().map(|tile| (size, &tile[..], false)));
+        sheet.add_row(tiles.iter().map(|tile| Tile::picture(size, tile)));
     }
     sheet
 }

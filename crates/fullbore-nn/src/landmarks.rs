@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use fullbore_augment::AugmentConfig;
-use fullbore_data::Source;
-use fullbore_nn::decode::Decode;
-use fullbore_nn::metrics::landmarks::Normalizer;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{PlanError, refuse};
+use crate::decode::{Decode, MapReader, TestTime};
+use crate::metrics::landmarks::Normalizer;
+use crate::optim::{SettingError, refuse};
 
 /// The `landmarks:` part of a plan. Only losses on heat-maps look at it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,9 +101,11 @@ pub struct Chosen {
 }
 
 impl LandmarksConfig {
-    /// Takes the names from the data set where none are set, else compares them with it.
-    pub(crate) fn meet(&mut self, source: &dyn Source) -> Result<(), PlanError> {
-        let found = source.point_names();
+    /// Takes the names from the data set, which has those `found`, where none are set, else compares their numbers.
+    ///
+    /// # Errors
+    /// When there are more or fewer names than points.
+    pub fn meet(&mut self, found: &[String]) -> Result<(), SettingError> {
         match &self.names {
             None => self.names = Some(found.to_vec()),
             Some(names) if names.len() != found.len() => {
@@ -117,11 +117,12 @@ impl LandmarksConfig {
         Ok(())
     }
 
-    /// Turns names into numbers.
+    /// Turns names into numbers. `flip_pairs` are those of the data set's points that change places in a mirror, by
+    /// number; `None` when nobody said.
     ///
     /// # Errors
     /// A name or number that the data set does not have, or one that is chosen twice.
-    pub fn choose(&self, augment: &AugmentConfig) -> Result<Chosen, PlanError> {
+    pub fn choose(&self, flip_pairs: Option<&[[usize; 2]]>) -> Result<Chosen, SettingError> {
         let names = self.names.as_deref().ok_or_else(|| {
             refuse("landmarks.names", "null", "the names of the points, where no data set is opened")
         })?;
@@ -151,11 +152,11 @@ impl LandmarksConfig {
             NormalizerConfig::Of(NormalizedBy::Pixel) => Normalizer::Pixels,
             NormalizerConfig::Groups([a, b]) => Normalizer::InterPupil(group(a)?, group(b)?),
         };
-        let pairs = |pairs: &Vec<[usize; 2]>| -> Option<Vec<(usize, usize)>> {
+        let pairs = |pairs: &[[usize; 2]]| -> Option<Vec<(usize, usize)>> {
             let trained = pairs.iter().filter(|pair| pair.iter().any(|&n| place(n).is_some()));
             trained.map(|&[a, b]| Some((place(a)?, place(b)?))).collect()
         };
-        let flip_pairs = augment.flip_pairs.as_ref().and_then(pairs);
+        let flip_pairs = flip_pairs.and_then(pairs);
         if self.flip_test && flip_pairs.is_none() {
             let allowed =
                 "false, unless augment.flip_pairs names the pairs and both of each pair are trained";
@@ -170,8 +171,25 @@ impl LandmarksConfig {
         })
     }
 
+    /// How a network's maps are read. `side_multiple` and `are_logits` as in [`MapReader`].
+    pub fn reader(&self, chosen: &Chosen, side_multiple: u32, are_logits: bool) -> MapReader {
+        MapReader {
+            decode: self.decode,
+            sigma_px: self.sigma.into(),
+            test_time: TestTime {
+                flip_pairs: chosen.flip_pairs.clone().filter(|_| self.flip_test),
+                scales: self.test_scales.clone(),
+                side_multiple,
+            },
+            are_logits,
+        }
+    }
+
     /// Checks the numbers.
-    pub(crate) fn check(&self) -> Result<(), PlanError> {
+    ///
+    /// # Errors
+    /// The first that cannot work.
+    pub fn check(&self) -> Result<(), SettingError> {
         if !(self.sigma >= 0.2 && self.sigma <= 100.0) {
             return Err(refuse("landmarks.sigma", self.sigma, "from 0.2 to 100 heat-map pixels"));
         }
@@ -193,7 +211,7 @@ impl LandmarksConfig {
     }
 }
 
-fn numbers(key: &'static str, landmarks: &[Landmark], names: &[String]) -> Result<Vec<usize>, PlanError> {
+fn numbers(key: &'static str, landmarks: &[Landmark], names: &[String]) -> Result<Vec<usize>, SettingError> {
     let mut numbers = Vec::with_capacity(landmarks.len());
     for landmark in landmarks {
         let number = number(key, landmark, names)?;
@@ -205,7 +223,7 @@ fn numbers(key: &'static str, landmarks: &[Landmark], names: &[String]) -> Resul
     Ok(numbers)
 }
 
-fn number(key: &'static str, landmark: &Landmark, names: &[String]) -> Result<usize, PlanError> {
+fn number(key: &'static str, landmark: &Landmark, names: &[String]) -> Result<usize, SettingError> {
     let (value, found) = match landmark {
         Landmark::Number(n) => (n.to_string(), (*n < names.len()).then_some(*n)),
         Landmark::Name(name) => (name.clone(), names.iter().position(|known| known == name)),
@@ -234,25 +252,23 @@ mod tests {
 
     #[test]
     fn names_and_numbers_choose_the_same() {
-        let none = AugmentConfig::default();
         let mut config = config(&["N", "S", "R", "Co"]);
         config.weights.insert("R".into(), 2.0);
         config.weights.insert("0".into(), 3.0);
         config.chosen = Some(vec![Landmark::Name("R".into()), Landmark::Number(0)]);
-        let chosen = config.choose(&none).unwrap();
+        let chosen = config.choose(None).unwrap();
         assert_eq!((chosen.numbers, chosen.names), (vec![2, 0], vec!["R".to_string(), "N".into()]));
         assert_eq!(chosen.weights, [2.0, 3.0]);
         config.chosen = None;
-        assert_eq!(config.choose(&none).unwrap().weights, [3.0, 1.0, 2.0, 1.0]);
+        assert_eq!(config.choose(None).unwrap().weights, [3.0, 1.0, 2.0, 1.0]);
     }
 
     #[test]
     fn pairs_follow_the_subset() {
-        let augment = AugmentConfig { flip_pairs: Some(vec![[0, 3], [1, 2]]), ..Default::default() };
         let mut config = config(&["a", "b", "c", "d"]);
         let mut pairs = |chosen: &[&str]| {
             config.chosen = Some(by_name(chosen));
-            config.choose(&augment).unwrap().flip_pairs
+            config.choose(Some(&[[0, 3], [1, 2]])).unwrap().flip_pairs
         };
         assert_eq!(pairs(&["c", "b"]), Some(vec![(1, 0)]));
         assert_eq!(pairs(&["d", "b", "a", "c"]), Some(vec![(2, 0), (1, 3)]));
@@ -261,11 +277,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_what_can() {
-        let none = AugmentConfig::default();
         let refused = |change: fn(&mut LandmarksConfig)| {
             let mut config = config(&["a", "b"]);
             change(&mut config);
-            config.check().and_then(|()| config.choose(&none).map(drop)).unwrap_err().to_string()
+            config.check().and_then(|()| config.choose(None).map(drop)).unwrap_err().to_string()
         };
         assert_eq!(
             refused(|c| c.chosen = Some(by_name(&["z"]))),
