@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use fullbore_data::source::{Part, Pictures};
 use fullbore_data::{DecodeLimits, EvalConfig, EvalLoader, EvalSample, FaultPolicy, Source};
+use fullbore_feed::PassPlan;
 use fullbore_feed::whole_images::{Answer, Answerer, answer_whole_images, on_native_grid};
+use fullbore_governor::{Bounds, Change, MemoryConfig};
 use fullbore_nn::metrics::confusion::predicted_classes;
 use fullbore_torch::{Kind, Tensor};
 use fullbore_types::{SampleId, Size};
@@ -26,7 +28,8 @@ pub struct PredictConfig {
     pub output: PathBuf,
     /// Write pictures with the mask drawn on them as well, in `overlays/` below it.
     pub overlays: bool,
-    /// Images per forward pass to begin with; `None`: [`Trained::batch`].
+    /// Images per forward pass at most; `None`: 16 at first and up to 32, where memory is plentiful, or
+    /// [`Trained::batch`].
     pub batch: Option<usize>,
     /// Decoding threads, and as many that write, at least one; 0 decodes in the calling thread.
     pub workers: usize,
@@ -39,8 +42,8 @@ pub enum Notice<'a> {
     Done,
     /// One was given up.
     Failed(&'a Failure),
-    /// Memory ran out with this many at once, in these words; it goes on with half of them.
-    Halved(usize, String),
+    /// It goes on with another number of pictures at once.
+    Resized(Change),
 }
 
 /// A picture without a prediction.
@@ -77,7 +80,7 @@ pub fn predict(
 ) -> Result<Predicted, PredictError> {
     let start = Instant::now();
     prepare_output(pictures.folder(), config)?;
-    let batch = config.batch.unwrap_or_else(|| trained.batch()).max(1);
+    let bounds = Bounds::predict(config.batch.or(trained.batch()));
     let eval = EvalConfig {
         size: trained.canvas(),
         resize: trained.resize(),
@@ -86,7 +89,7 @@ pub fn predict(
         classes: None,
         keep_native: config.overlays,
         workers: config.workers,
-        prefetch: batch.max(config.workers),
+        prefetch: bounds.max.max(config.workers),
         limits: DecodeLimits::default(),
         read_timeout: FaultPolicy::default().read_timeout,
         cache: None,
@@ -107,7 +110,8 @@ pub fn predict(
         }
         // Writers alone hold the queue: when they give up, sending fails instead of waiting for ever.
         drop(queue);
-        compute(trained, &pictures, samples, batch, jobs, notice)
+        let plan = PassPlan::new(MemoryConfig::default(), bounds, None);
+        compute(trained, &pictures, samples, plan, jobs, notice)
     });
     if let Some(fault) = desk.fault().take() {
         return Err(fault);
@@ -121,7 +125,7 @@ fn compute(
     trained: &Trained,
     pictures: &Pictures,
     samples: EvalLoader,
-    mut batch: usize,
+    mut plan: PassPlan,
     jobs: SyncSender<Job>,
     mut notice: impl FnMut(Notice<'_>),
 ) -> Result<(usize, Vec<Failure>), PredictError> {
@@ -133,7 +137,7 @@ fn compute(
         notice(Notice::Done);
         failed.push(failure);
     };
-    let ended = answer_whole_images(samples, &mut batch, trained.device(), &mut Masks(trained), |answer| {
+    let ended = answer_whole_images(samples, &mut plan, trained.device(), &mut Masks(trained), |answer| {
         match answer {
             Answer::Ready(sample, logits) => {
                 let classes = predicted_classes(&logits)?.to_kind(Kind::Uint8)?.to_vec_u8()?;
@@ -150,7 +154,7 @@ fn compute(
                 let reason = format!("{}x{} pixels do not fit into memory: {error}", size.width, size.height);
                 give_up(sample.id, reason, &mut notice);
             }
-            Answer::Halved(from, error) => notice(Notice::Halved(from, error.to_string())),
+            Answer::Resized(change, _) => notice(Notice::Resized(change)),
         }
         Ok(())
     });

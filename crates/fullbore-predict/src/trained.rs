@@ -22,12 +22,6 @@ struct Recipe {
     norm: NormConfig,
     loss: LossConfig,
     precision: PrecisionChoice,
-    batch: Batch,
-}
-
-#[derive(Debug, Deserialize)]
-struct Batch {
-    size: usize,
 }
 
 /// A trained model, ready to be asked.
@@ -106,11 +100,8 @@ impl Trained {
         self.recipe.model.side_multiple()
     }
 
-    /// Images per forward pass to begin with: the batch size of training, or one where images keep their own sizes.
-    pub fn batch(&self) -> usize {
-        match self.recipe.data.resize {
-            Resize::Crop => 1,
-            _ => self.recipe.batch.size,
-        }
+    /// Images per forward pass at most: one where they keep their own sizes, `None` where memory alone decides.
+    pub fn batch(&self) -> Option<usize> {
+        (self.resize() == Resize::Crop).then_some(1)
     }
 }

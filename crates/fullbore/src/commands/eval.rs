@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fullbore_data::EvalSample;
 use fullbore_events::RunDir;
+use fullbore_governor::Change;
 use fullbore_nn::metrics::ClassScores;
 use fullbore_nn::metrics::landmarks::{LandmarkScores, PointScores};
 use fullbore_predict::PredictError;
@@ -50,9 +51,9 @@ pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
     Saved::read(&path)?.restore_weights(&prepared.engine.params, Weights::Evaluated)?;
     let n_samples = prepared.val.len();
     let samples = setup::eval_loader(&plan, prepared.val, prepared.workers, args.sheet.is_some(), None)?;
-    let mut settings = setup::eval_settings(&plan)?;
-    let out_of_memory = |n: usize, message: &str| {
-        eprintln!("out of memory with {n} images at once, going on with {}: {message}", n / 2);
+    let mut settings = setup::eval_settings(&plan, prepared.budget)?;
+    let resized = |change: Change, _: Option<&fullbore_torch::Error>| {
+        eprintln!("{} -> {} images at once: {change}", change.from, change.to);
     };
     let mut sheet = args.sheet.as_ref().map(|_| Sheet::default());
     let rows = SHEET_ROWS.min(n_samples);
@@ -62,7 +63,7 @@ pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
         }
         _ => Ok(()),
     };
-    let scores = evaluate(&prepared.engine, samples, &mut settings, out_of_memory, look)?;
+    let scores = evaluate(&prepared.engine, samples, &mut settings, resized, look)?;
     if let (Some(sheet), Some(file)) = (&sheet, &args.sheet) {
         sheet.write(file).map_err(SheetError)?;
     }
