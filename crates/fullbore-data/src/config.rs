@@ -380,7 +380,7 @@ pub enum Resize {
 /// Decoding threads: written as `auto` or a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workers {
-    /// Chosen from the number of cores, see [`crate::auto_workers`].
+    /// Chosen from the number of cores, then adjusted to what is measured.
     Auto,
     /// That many threads; 0 decodes inline in the thread that asks for the batch.
     Count(usize),

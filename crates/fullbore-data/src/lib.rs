@@ -56,4 +56,4 @@ pub use ring::{PinHost, PixelKind, PixelLayout};
 pub use source::{About, Annotator, Crop, Format, Part, Source, SourceError, Target, TargetKind};
 pub use stage::{SampleStage, StageWorker};
 pub use stats::LoaderStats;
-pub use workers::{WhyWorkers, WorkerChange, auto_workers, most_workers};
+pub use workers::{WhyWorkers, WorkerChange};

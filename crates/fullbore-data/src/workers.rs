@@ -1,25 +1,9 @@
-//! How many decoding threads: the rule to start with, and its adjustment to what is measured.
+//! How many decoding threads: the adjustment to what is measured.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::stats::LoaderStats;
-
-/// Decoding threads to start with for `workers: auto`.
-///
-/// Half of the cores, at least 1 and at most 8: decoding beyond that only steals time from the rest of the run.
-/// When the model itself computes on the CPU it wants those cores too, so decoding gets a quarter.
-pub fn auto_workers(cores: usize, device_is_cpu: bool) -> usize {
-    let share = if device_is_cpu { 4 } else { 2 };
-    (cores / share).clamp(1, 8)
-}
-
-/// Most decoding threads that `workers: auto` may come to: all cores but the one that feeds the device, or half of
-/// them when the model computes on the CPU.
-pub fn most_workers(cores: usize, device_is_cpu: bool) -> usize {
-    let most = if device_is_cpu { cores / 2 } else { cores.saturating_sub(1) };
-    most.max(auto_workers(cores, device_is_cpu))
-}
 
 /// The number of decoding threads has been changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,26 +160,6 @@ impl Tuner {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn half_of_the_cores_between_one_and_eight() {
-        assert_eq!(auto_workers(0, false), 1);
-        assert_eq!(auto_workers(1, false), 1);
-        assert_eq!(auto_workers(6, false), 3);
-        assert_eq!(auto_workers(64, false), 8);
-    }
-
-    #[test]
-    fn a_model_on_the_cpu_keeps_most_cores() {
-        assert_eq!(auto_workers(2, true), 1);
-        assert_eq!(auto_workers(16, true), 4);
-    }
-
-    #[test]
-    fn adjustments_leave_cores_to_the_rest_of_the_run() {
-        assert_eq!([0, 1, 2, 6, 64].map(|cores| most_workers(cores, false)), [1, 1, 1, 5, 63]);
-        assert_eq!([0, 1, 2, 6, 64].map(|cores| most_workers(cores, true)), [1, 1, 1, 3, 32]);
-    }
 
     #[test]
     fn stretches_too_short_to_judge_are_left_to_grow() {

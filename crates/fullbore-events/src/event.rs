@@ -145,6 +145,17 @@ pub enum Event {
         /// Steps that are in it.
         step: u64,
     },
+    /// How batches are split at first.
+    MemoryPlanned {
+        /// Samples per forward pass.
+        micro_batch: u64,
+        /// Whether activations are computed again in backward because no sample fits otherwise.
+        recompute: bool,
+        /// What is expected to fill the memory; none where that was not measured.
+        bytes: Option<PlannedBytes>,
+        /// The same in words, or why nothing was measured.
+        lines: Vec<String>,
+    },
     /// The governor changed how a batch is split.
     MicroBatchChanged {
         /// Steps done so far.
@@ -152,6 +163,17 @@ pub enum Event {
         /// Samples per forward pass before.
         from: u64,
         /// Samples per forward pass from now on.
+        to: u64,
+        /// Why, in words.
+        reason: String,
+    },
+    /// Evaluations take another number of images at once.
+    EvalBatchChanged {
+        /// Steps done so far.
+        step: u64,
+        /// Images per forward pass before.
+        from: u64,
+        /// Images per forward pass from now on, in later evaluations too.
         to: u64,
         /// Why, in words.
         reason: String,
@@ -292,6 +314,27 @@ pub struct LoadedWeights {
     pub unused: Vec<String>,
     /// What has another shape in the file, and both shapes: it keeps its fresh values.
     pub mismatched: Vec<String>,
+}
+
+/// What is expected to fill the device's memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedBytes {
+    /// Parameters and buffers of the network.
+    pub weights: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// The optimizer's moments.
+    pub optimizer: u64,
+    /// The average of the weights.
+    pub average: u64,
+    /// More that does not depend on the micro-batch.
+    pub other: u64,
+    /// What each sample of a micro-batch adds.
+    pub per_sample: u64,
+    /// Most that tensors will hold.
+    pub expected_peak: u64,
+    /// What there is for them.
+    pub limit: u64,
 }
 
 /// The evaluation that the best checkpoint holds.
@@ -481,7 +524,14 @@ mod tests {
             Event::Feeding { mode: "CPU mode".into(), buffer: 4 },
             Event::BufferWarm { batches: 4, seconds: 0.5 },
             Event::CheckpointSaved { kind: CheckpointKind::Best, path: "x".into(), step: 9 },
+            Event::MemoryPlanned {
+                micro_batch: 4,
+                recompute: true,
+                bytes: Some(PlannedBytes { weights: 7, limit: 9, ..PlannedBytes::default() }),
+                lines: vec!["memory: weights 7 B".into()],
+            },
             Event::MicroBatchChanged { step: 3, from: 8, to: 4, reason: "out of memory".into() },
+            Event::EvalBatchChanged { step: 3, from: 8, to: 4, reason: "out of memory".into() },
             Event::OutOfMemory { step: 3, at: OutOfMemoryAt::Backward, micro_batch: 8, message: "m".into() },
             Event::NonFinite { step: 3, what: "loss".into(), skipped: 2, in_row: 1 },
             Event::EarlyStopped { epoch: 2, step: 9, reason: "no better dice".into() },

@@ -17,7 +17,9 @@ mod reporter;
 mod run_dir;
 
 pub use bad_samples::BadSampleList;
-pub use event::{BestScore, CheckpointKind, Event, LoadedWeights, OutOfMemoryAt, Record, RunStatus};
+pub use event::{
+    BestScore, CheckpointKind, Event, LoadedWeights, OutOfMemoryAt, PlannedBytes, Record, RunStatus,
+};
 pub use log::{EventLog, EventLogError, Events, MAX_LINE_BYTES, read_events};
 pub use per_class::PerClass;
 pub use reporter::{Collected, Reporter, Sink};

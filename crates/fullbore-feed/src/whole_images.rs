@@ -1,7 +1,10 @@
 //! Whole images through a network, one answer for each: what validation and prediction share.
 
 use fullbore_data::{DataError, EvalSample};
-use fullbore_torch::{Device, Error, Kind, NoGrad, Result, Tensor, empty_device_cache};
+use fullbore_governor::{Change, Outcome};
+use fullbore_torch::{Device, Error, Kind, NoGrad, Result, Tensor};
+
+use crate::PassPlan;
 
 /// What became of one image, or of the way images are grouped.
 pub enum Answer<T> {
@@ -11,8 +14,8 @@ pub enum Answer<T> {
     Unreadable(usize, DataError),
     /// The image does not fit into memory even alone. Holds the allocator's words.
     TooLarge(EvalSample, Error),
-    /// Memory ran out with this many images at once; from now on it is half of them. No image is lost.
-    Halved(usize, Error),
+    /// Another number of images at once from now on; with the allocator's words when memory ran out. No image is lost.
+    Resized(Change, Option<Error>),
 }
 
 /// The two halves of answering an image.
@@ -29,14 +32,13 @@ pub trait Answerer {
 }
 
 /// Sends whole images through a network in the order they come, and hands every answer to `take`. Images of one
-/// canvas size share a forward pass, up to `batch`, which is halved for good when memory runs out. No gradients are
-/// recorded.
+/// canvas size share a forward pass, as many as `plan` says. No gradients are recorded.
 ///
 /// # Errors
 /// What `take` returns, and any failure of `answerer` but running out of memory.
 pub fn answer_whole_images<A: Answerer, E: From<Error>>(
     samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
-    batch: &mut usize,
+    plan: &mut PassPlan,
     device: Device,
     answerer: &mut A,
     mut take: impl FnMut(Answer<A::Answer>) -> std::result::Result<(), E>,
@@ -47,27 +49,29 @@ pub fn answer_whole_images<A: Answerer, E: From<Error>>(
         match sample {
             Ok(sample) => {
                 let other = group.first().is_some_and(|first| first.canvas != sample.canvas);
-                if group.len() >= *batch || other {
-                    answer_group(&mut group, batch, device, answerer, &mut take)?;
+                if other || group.len() >= plan.images(sample.image.len() as u64) {
+                    answer_group(&mut group, plan, device, answerer, &mut take)?;
                 }
                 group.push(sample);
             }
             Err(error) => take(Answer::Unreadable(index, error))?,
         }
     }
-    answer_group(&mut group, batch, device, answerer, &mut take)
+    answer_group(&mut group, plan, device, answerer, &mut take)
 }
 
 /// Answers images of one canvas size and leaves the group empty.
 fn answer_group<A: Answerer, E: From<Error>>(
     group: &mut Vec<EvalSample>,
-    batch: &mut usize,
+    plan: &mut PassPlan,
     device: Device,
     answerer: &mut A,
     take: &mut impl FnMut(Answer<A::Answer>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    while !group.is_empty() {
-        let n = (*batch).clamp(1, group.len());
+    while let Some(first) = group.first() {
+        let bytes = first.image.len() as u64;
+        let n = plan.images(bytes).clamp(1, group.len());
+        plan.begin(device)?;
         match upload(&group[..n], device).and_then(|images| answerer.network(&group[..n], &images)) {
             Ok(rows) => {
                 for (i, sample) in group.drain(..n).enumerate() {
@@ -78,15 +82,14 @@ fn answer_group<A: Answerer, E: From<Error>>(
                         Err(error) => return Err(error.into()),
                     })?;
                 }
+                if let Some(change) = plan.end(n, bytes, Outcome::Done, device)? {
+                    take(Answer::Resized(change, None))?;
+                }
             }
             Err(error) if error.is_out_of_memory() => {
-                empty_device_cache(device)?;
-                take(match n {
-                    1 => Answer::TooLarge(group.remove(0), error),
-                    _ => {
-                        *batch = n / 2;
-                        Answer::Halved(n, error)
-                    }
+                take(match plan.end(n, bytes, Outcome::OutOfMemory, device)? {
+                    Some(change) => Answer::Resized(change, Some(error)),
+                    None => Answer::TooLarge(group.remove(0), error),
                 })?;
             }
             Err(error) => return Err(error.into()),
@@ -126,7 +129,8 @@ pub fn on_native_grid(logits: &Tensor, sample: &EvalSample) -> Result<Tensor> {
 mod tests {
     use super::*;
     use fullbore_data::canvas::Rect;
-    use fullbore_torch::Kind;
+    use fullbore_governor::{Bounds, MemoryConfig};
+    use fullbore_torch::{Kind, cpu_memory, set_cpu_budget};
     use fullbore_types::{Affine, Frame, SampleId, Size};
 
     /// A square image of one value that fills its canvas.
@@ -163,11 +167,15 @@ mod tests {
         }
     }
 
+    fn plan(batch: usize) -> PassPlan {
+        PassPlan::new(MemoryConfig::default(), Bounds::whole(batch), None)
+    }
+
     #[test]
     fn running_out_of_memory_halves_the_batch_and_loses_no_image() {
         let samples = (0..10).map(|i| Ok(sample(i, if i == 6 { 9 } else { 4 }, i as u8)));
-        let (mut batch, mut told) = (8, Vec::new());
-        answer_whole_images::<_, Error>(samples, &mut batch, Device::Cpu, &mut Echo(40), |answer| {
+        let (mut plan, mut told) = (plan(8), Vec::new());
+        answer_whole_images::<_, Error>(samples, &mut plan, Device::Cpu, &mut Echo(40), |answer| {
             told.push(match answer {
                 Answer::Ready(sample, logits) => {
                     assert_eq!(logits.size(), [1, 1, 4, 4]);
@@ -175,14 +183,40 @@ mod tests {
                     format!("{}", sample.id.0)
                 }
                 Answer::TooLarge(sample, _) => format!("{} is too large", sample.id.0),
-                Answer::Halved(from, _) => format!("halved {from}"),
+                Answer::Resized(Change { from, to, .. }, _) => format!("{from} -> {to}"),
                 Answer::Unreadable(..) => unreachable!("all can be read"),
             });
             Ok(())
         })
         .unwrap();
-        let expected = "halved 6, halved 3, 0, 1, 2, 3, 4, 5, 6 is too large, 7, 8, 9";
-        assert_eq!((told.join(", ").as_str(), batch), (expected, 1));
+        // 40 pixels are two small images; one that is too large by itself says nothing about them.
+        let expected = "6 -> 4, 4 -> 2, 0, 1, 2, 3, 4, 5, 6 is too large, 7, 8, 9";
+        assert_eq!((told.join(", ").as_str(), plan.images(16)), (expected, 2));
+    }
+
+    #[test]
+    fn more_images_share_a_pass_when_there_is_room_again() {
+        let roomy = cpu_memory().in_use + 100_000_000;
+        set_cpu_budget(Some(roomy));
+        let mut plan = plan(8);
+        let mut changes = Vec::new();
+        let mut answer = |n: u32, fits| {
+            let samples = (0..n).map(|i| Ok(sample(i, 4, 0)));
+            answer_whole_images::<_, Error>(samples, &mut plan, Device::Cpu, &mut Echo(fits), |answer| {
+                if let Answer::Resized(change, error) = answer {
+                    changes.push((change.from, change.to, error.is_some()));
+                }
+                Ok(())
+            })
+            .unwrap();
+        };
+        answer(16, 64);
+        // As much room as at the failure is none; half as much more is some.
+        answer(200, 128);
+        set_cpu_budget(Some(roomy + 50_000_000));
+        answer(200, 128);
+        set_cpu_budget(None);
+        assert_eq!(changes, [(8, 4, true), (4, 8, false)]);
     }
 
     #[test]
@@ -194,7 +228,7 @@ mod tests {
         let mut seen = Vec::new();
         answer_whole_images::<_, Error>(
             [Ok(padded)].into_iter(),
-            &mut 1,
+            &mut plan(1),
             Device::Cpu,
             &mut Echo(16),
             |answer| {

@@ -69,6 +69,8 @@ impl Source for Made {
 fn loader(source: Arc<Made>) -> Loader {
     let config = LoaderConfig {
         epochs: 2,
+        // Batches that wait hold the loader's own memory.
+        prefetch: 8,
         faults: FaultPolicy { max_bad: 0, ..FaultPolicy::default() },
         ..LoaderConfig::new(3, SIZE, None)
     };

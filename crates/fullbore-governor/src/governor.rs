@@ -75,7 +75,7 @@ pub struct Governor {
     host: Cleaning,
 }
 
-/// What a governor has learnt; part of a checkpoint.
+/// What a governor has learnt, or begins with; part of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GovernorState {
     /// Largest size that may be used where nothing speaks against it.
@@ -88,6 +88,21 @@ pub struct GovernorState {
     stuck: u32,
     /// Bytes of the largest sample that has fitted.
     largest_done: u64,
+}
+
+impl GovernorState {
+    /// Nothing but a plan: micro-batches of `micro` samples at first, and whether activations are recomputed.
+    pub fn planned(micro: usize, recompute: bool) -> Self {
+        Self {
+            tried: micro,
+            recompute,
+            ceilings: Ceilings::default(),
+            recent: Recent::default(),
+            streak: Streak::default(),
+            stuck: 0,
+            largest_done: 0,
+        }
+    }
 }
 
 /// The latest attempts, one bit each, set where it was done.
@@ -121,16 +136,7 @@ struct Streak {
 impl Governor {
     /// Starts without experience.
     pub fn new(config: MemoryConfig, bounds: Bounds) -> Self {
-        let state = GovernorState {
-            tried: bounds.start,
-            recompute: false,
-            ceilings: Ceilings::default(),
-            recent: Recent::default(),
-            streak: Streak::default(),
-            stuck: 0,
-            largest_done: 0,
-        };
-        Self::resume(config, bounds, state)
+        Self::resume(config, bounds, GovernorState::planned(bounds.start, false))
     }
 
     /// Goes on with what [`state`](Self::state) gave, perhaps on another machine and with other settings: a size that

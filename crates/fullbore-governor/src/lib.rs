@@ -8,8 +8,7 @@
 //! ```
 //!
 //! Beside it: how many batches wait ready on the device ([`buffer`]), which device does what ([`placement`]), how cores
-//! are shared between the model and the data ([`threads`]), which of two ways is faster ([`measured`]), and failures
-//! on purpose ([`faults`]).
+//! are shared between the model and the data ([`threads`]), and failures on purpose ([`faults`]).
 
 mod budget;
 pub mod buffer;
@@ -19,7 +18,6 @@ mod cleaning;
 mod decision;
 pub mod faults;
 mod governor;
-pub mod measured;
 mod memory_config;
 mod micro_plan;
 pub mod placement;

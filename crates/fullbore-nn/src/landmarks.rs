@@ -280,7 +280,8 @@ mod tests {
         let refused = |change: fn(&mut LandmarksConfig)| {
             let mut config = config(&["a", "b"]);
             change(&mut config);
-            config.check().and_then(|()| config.choose(None).map(drop)).unwrap_err().to_string()
+            let error = config.check().and_then(|()| config.choose(None).map(drop)).unwrap_err();
+            format!("{}: {} cannot work: {}", error.key, error.value, error.allowed)
         };
         assert_eq!(
             refused(|c| c.chosen = Some(by_name(&["z"]))),

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use fullbore_data::source::{BoxedPictures, Cropped, Part, Pictures};
 use fullbore_data::{Crop, DecodeLimits, EvalConfig, EvalLoader, FaultPolicy, Source};
+use fullbore_feed::PassPlan;
 use fullbore_feed::whole_images::{Answer, answer_whole_images};
+use fullbore_governor::{Bounds, Change, MemoryConfig};
 use fullbore_types::SampleId;
 
 use crate::answer::Asked;
@@ -27,7 +29,8 @@ pub struct PredictConfig {
     /// CSV file with a box around what is looked for, see [`BoxedPictures`]. Only for models of landmarks that were
     /// trained on crops, and needed for these.
     pub boxes: Option<PathBuf>,
-    /// Images per forward pass to begin with; `None`: [`Trained::batch`].
+    /// Images per forward pass at most; `None`: 16 at first and up to 32, where memory is plentiful, or
+    /// [`Trained::batch`].
     pub batch: Option<usize>,
     /// Decoding threads, and as many that write, at least one; 0 decodes in the calling thread.
     pub workers: usize,
@@ -40,8 +43,8 @@ pub enum Notice<'a> {
     Done,
     /// One was given up.
     Failed(&'a Failure),
-    /// Memory ran out with this many at once, in these words; it goes on with half of them.
-    Halved(usize, String),
+    /// It goes on with another number of pictures at once.
+    Resized(Change),
 }
 
 /// A picture, or a box of one, without a prediction.
@@ -83,7 +86,7 @@ pub fn predict(
     let start = Instant::now();
     let (source, without_box) = source(trained, pictures.clone(), config)?;
     prepare_output(pictures.folder(), config)?;
-    let batch = config.batch.unwrap_or_else(|| trained.batch()).max(1);
+    let bounds = Bounds::predict(config.batch.or(trained.batch()));
     let eval = EvalConfig {
         size: trained.canvas(),
         resize: trained.resize(),
@@ -92,7 +95,7 @@ pub fn predict(
         classes: None,
         keep_native: config.overlays,
         workers: config.workers,
-        prefetch: batch.max(config.workers),
+        prefetch: bounds.max.max(config.workers),
         limits: DecodeLimits::default(),
         read_timeout: FaultPolicy::default().read_timeout,
         cache: None,
@@ -113,7 +116,8 @@ pub fn predict(
         }
         // Writers alone hold the queue: when they give up, sending fails instead of waiting for ever.
         drop(queue);
-        compute(trained, &*source, samples, batch, &mut results, jobs, notice)
+        let plan = PassPlan::new(MemoryConfig::default(), bounds, None);
+        compute(trained, &*source, samples, plan, &mut results, jobs, notice)
     });
     if let Some(fault) = desk.into_fault() {
         return Err(fault);
@@ -155,7 +159,7 @@ fn compute<'a>(
     trained: &Trained,
     source: &dyn Source,
     samples: EvalLoader,
-    mut batch: usize,
+    mut plan: PassPlan,
     results: &mut Results<'a>,
     jobs: SyncSender<Job<'a>>,
     mut notice: impl FnMut(Notice<'_>),
@@ -167,7 +171,7 @@ fn compute<'a>(
         notice(Notice::Done);
         failed.push(failure);
     };
-    let ended = answer_whole_images(samples, &mut batch, trained.device(), &mut Asked(trained), |answer| {
+    let ended = answer_whole_images(samples, &mut plan, trained.device(), &mut Asked(trained), |answer| {
         match answer {
             Answer::Ready(sample, prediction) => {
                 results.take(sample, prediction, &jobs)?;
@@ -181,7 +185,7 @@ fn compute<'a>(
                 let reason = format!("{}x{} pixels do not fit into memory: {error}", size.width, size.height);
                 give_up(sample.id, reason, &mut notice);
             }
-            Answer::Halved(from, error) => notice(Notice::Halved(from, error.to_string())),
+            Answer::Resized(change, _) => notice(Notice::Resized(change)),
         }
         Ok(())
     });

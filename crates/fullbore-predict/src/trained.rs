@@ -29,7 +29,6 @@ struct Recipe {
     #[serde(default)]
     augment: Mirror,
     precision: PrecisionChoice,
-    batch: Batch,
 }
 
 /// Of a plan's augmentation, what holds beyond training.
@@ -37,11 +36,6 @@ struct Recipe {
 struct Mirror {
     #[serde(default)]
     flip_pairs: Option<Vec<[usize; 2]>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Batch {
-    size: usize,
 }
 
 /// The landmarks that a model finds.
@@ -179,11 +173,8 @@ impl Trained {
         self.recipe.model.side_multiple()
     }
 
-    /// Images per forward pass to begin with: the batch size of training, or one where images keep their own sizes.
-    pub fn batch(&self) -> usize {
-        match self.recipe.data.resize {
-            Resize::Crop => 1,
-            _ => self.recipe.batch.size,
-        }
+    /// Images per forward pass at most: one where they keep their own sizes, `None` where memory alone decides.
+    pub fn batch(&self) -> Option<usize> {
+        (self.resize() == Resize::Crop).then_some(1)
     }
 }

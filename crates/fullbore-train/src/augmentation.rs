@@ -21,6 +21,8 @@ use crate::plan::Plan;
 /// Samples that a measurement augments at a time, and how often; the best time counts.
 const MEASURED: usize = 4;
 const ROUNDS: usize = 3;
+/// By this share of its time the device must be faster than the CPU: less is noise.
+const MARGIN: f64 = 0.03;
 
 /// Where augmentation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +107,8 @@ impl Augmentation {
     }
 }
 
-/// Tries both twins on a few made-up samples.
+/// Tries both twins on a few made-up samples, once: a run that goes would have to change its loader's workers and its
+/// feed for it, while batches of both kinds are on their way.
 ///
 /// On the CPU both take time from the same cores, so the one that takes less core time wins. Beside a GPU the workers'
 /// time for a batch stands against the device's.
@@ -121,7 +124,7 @@ fn measure(
         Device::Cpu => (on_cpu, on_device * num_threads() as u32, "core time"),
         _ => (on_cpu / workers.max(1) as u32, on_device, "time"),
     };
-    let side = if cpu <= on_device { Side::Cpu } else { Side::Device };
+    let side = if on_device < cpu.mul_f64(1.0 - MARGIN) { Side::Device } else { Side::Cpu };
     let per_sample = |time: Duration| 1e3 * time.as_secs_f64() / MEASURED as f64;
     let (cpu, on_device) = (per_sample(cpu), per_sample(on_device));
     Ok((side, format!("measured: {cpu:.2} ms of {of} a sample on the CPU, {on_device:.2} on the device")))

@@ -5,8 +5,8 @@ use fullbore_checkpoint::{CheckpointError, WeightsError};
 use fullbore_data::{ConfigError, DataError, SourceError};
 use fullbore_events::RunDirError;
 use fullbore_feed::FeedError;
-use fullbore_governor::SettingError;
 use fullbore_governor::placement::PlacementError;
+use fullbore_governor::{MicroPlanError, SettingError};
 use fullbore_nn::optim::OptimizerError;
 use fullbore_nn::weights::{LoadReport, MismatchError};
 
@@ -28,6 +28,10 @@ pub enum TrainError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Memory(#[from] SettingError),
+    /// The model, or one sample, is too large for the device.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    MicroPlan(#[from] MicroPlanError),
     /// A setting of the placement, or a device that is not there.
     #[error(transparent)]
     #[diagnostic(transparent)]

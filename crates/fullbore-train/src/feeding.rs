@@ -58,6 +58,7 @@ pub(crate) struct Feeding {
     pub(crate) placement: Placement,
     /// How many batches wait.
     pub(crate) buffer: BufferPlan,
+    batch_bytes: u64,
 }
 
 impl Feeding {
@@ -75,13 +76,14 @@ impl Feeding {
             size => size,
         };
         let layout = loader.layout();
+        let batch_bytes = (layout.batch * (layout.image_bytes() + layout.mask_bytes())) as u64;
         let needs = BufferNeeds {
-            batch_bytes: (layout.batch * (layout.image_bytes() + layout.mask_bytes())) as u64,
+            batch_bytes,
             workers: loader.workers,
             free_bytes: device_memory(device)?.free.unwrap_or(0),
         };
         let buffer = BufferPlan::new(&BufferConfig { size, ..plan.buffer }, &needs);
-        Ok(Self { placement, buffer })
+        Ok(Self { placement, buffer, batch_bytes })
     }
 
     /// The loader's settings, with room for batches that wait in the loader's own memory.
@@ -93,6 +95,17 @@ impl Feeding {
             self.buffer.size = self.buffer.size.min(slabs.saturating_sub(2).max(1));
         }
         Ok(config)
+    }
+
+    /// Bytes that batches take where the model trains: those that wait there, and the one that is trained on. `slabs` is
+    /// what they take on the host.
+    pub(crate) fn bytes_beside_the_model(&self, slabs: u64) -> u64 {
+        let (data, model) = (self.placement.data(), self.placement.model());
+        let waiting = if data == model { self.buffer.size as u64 } else { 0 };
+        match device(model) {
+            Device::Cpu => slabs,
+            _ => self.batch_bytes.saturating_mul(waiting + 1),
+        }
     }
 
     /// The mode for people.

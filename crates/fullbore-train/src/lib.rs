@@ -25,6 +25,7 @@ pub mod memory;
 pub mod metric;
 mod notices;
 pub mod plan;
+mod rehearsal;
 pub mod resume;
 pub mod run;
 pub mod schedule;

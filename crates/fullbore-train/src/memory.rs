@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::fs;
 
+use fullbore_feed::device_reading;
 use fullbore_governor::faults::{FaultPlan, FaultPoint};
-use fullbore_governor::{Bounds, DeviceReading, Governor, GovernorState, HostReading, Readings};
+use fullbore_governor::{Bounds, Governor, GovernorState, HostReading, Readings};
 use fullbore_nn::NormKind;
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_torch::{Device, Error, HostMemory, cpu_memory, device_memory, set_cpu_budget};
@@ -53,17 +54,9 @@ pub(crate) fn readings(
     budget: Option<u64>,
     (slabs, cache): (u64, u64),
 ) -> fullbore_torch::Result<Readings> {
-    let memory = device_memory(device)?;
     let host = HostMemory::read();
     Ok(Readings {
-        device: DeviceReading {
-            used: memory.in_use,
-            peak: memory.peak,
-            reserved: memory.reserved,
-            free: memory.free,
-            // On the CPU the total is the allocator's own budget.
-            budget: budget.or(memory.total.filter(|_| device == Device::Cpu)),
-        },
+        device: device_reading(device, budget)?,
         host: HostReading {
             rss: resident().unwrap_or(0),
             limit: host.map(|memory| memory.limit.unwrap_or(memory.total)),
@@ -71,6 +64,23 @@ pub(crate) fn readings(
             cache,
         },
     })
+}
+
+/// Most bytes that a step's tensors may come to beside `batches` bytes of batches that wait; `None` where it is not
+/// known.
+pub(crate) fn limit(
+    device: Device,
+    budget: Option<u64>,
+    batches: u64,
+) -> fullbore_torch::Result<Option<u64>> {
+    let mut reading = device_reading(device, budget)?;
+    let left = |bytes: Option<u64>| bytes.map(|bytes| bytes.saturating_sub(batches));
+    reading.free = left(reading.free);
+    if device != Device::Cpu {
+        // A budget of the CPU's is for tensors alone; there batches wait in memory of their own.
+        reading.budget = left(reading.budget);
+    }
+    Ok(reading.limit())
 }
 
 /// Bytes of memory that this process holds.

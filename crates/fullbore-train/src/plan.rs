@@ -113,7 +113,7 @@ pub struct BatchConfig {
 /// Samples per forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Micro {
-    /// The whole batch, halved when memory runs out.
+    /// The whole batch, or what was measured to fit; halved when memory runs out.
     Auto,
     /// This many, halved when memory runs out.
     Count(usize),
@@ -191,6 +191,12 @@ impl Plan {
     pub fn steps_per_epoch(&self, samples: u64) -> u64 {
         let batch = self.batch.size as u64;
         if self.data.drop_last { samples / batch } else { samples.div_ceil(batch) }
+    }
+
+    /// Whether BatchNorm has nothing to take statistics of in a single sample: the deepest feature map is one pixel.
+    pub(crate) fn needs_two_samples(&self) -> bool {
+        let (size, multiple) = (self.data.size, self.model.side_multiple());
+        self.norm.kind == NormKind::Batch && size.height == multiple && size.width == multiple
     }
 
     /// The learning rate that the schedule scales.
@@ -295,11 +301,7 @@ impl Plan {
             );
             return Err(refuse("data.size", size, allowed));
         }
-        if self.norm.kind == NormKind::Batch
-            && self.norm.group == Some(1)
-            && size.height == multiple
-            && size.width == multiple
-        {
+        if self.norm.group == Some(1) && self.needs_two_samples() {
             return Err(refuse("norm.group", 1, "at least 2 when the deepest feature map is a single pixel"));
         }
         self.loss.check(self.data.classes.len())?;

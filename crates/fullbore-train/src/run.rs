@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fullbore_data::{FaultPolicy, Hooks, Loader, LoaderConfig};
 use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
 use fullbore_feed::Fed;
-use fullbore_governor::{Attempt, Decision, Governor, Outcome};
+use fullbore_governor::{Attempt, Change, Decision, Governor, Outcome};
 use fullbore_nn::compute::{device_name, precision_name};
 use fullbore_torch::{empty_device_cache, reset_device_peak};
 
@@ -22,6 +22,7 @@ use crate::log_window::{LogReading, LogWindow};
 use crate::memory;
 use crate::notices;
 use crate::plan::Plan;
+use crate::rehearsal;
 use crate::setup::{self, Prepared};
 use crate::step::{Phase, StepOutcome};
 
@@ -106,6 +107,7 @@ impl<'a> Run<'a> {
         let steps_per_epoch = plan.steps_per_epoch(samples);
         let steps_total = (steps_per_epoch * plan.run.epochs).min(plan.run.steps.unwrap_or(u64::MAX));
         let step = ground.progress.step;
+        let budget = memory::budget(plan, ground.device)?;
         let stopped_early = plan.early_stop.reason(&ground.progress.early_stop).is_some();
         let trained = (step >= steps_total || stopped_early) && ground.progress.ended == step;
         // Without a summary it was killed after its last checkpoint.
@@ -119,9 +121,9 @@ impl<'a> Run<'a> {
             run_dir,
             reporter,
             started: Instant::now(),
-            eval: setup::eval_settings(plan)?,
+            eval: setup::eval_settings(plan, budget)?,
             governor: memory::governor(plan, ground.progress.governor.clone()),
-            budget: memory::budget(plan, ground.device)?,
+            budget,
             sample_bytes: memory::sample_bytes(plan),
             slab_bytes: 0,
             steps_per_epoch,
@@ -164,6 +166,9 @@ impl<'a> Run<'a> {
         let mut feeding = Feeding::plan(self.plan, self.ground.placement, &config)?;
         let config = feeding.loader(config)?;
         self.slab_bytes = config.ring_bytes().unwrap_or(0) as u64;
+        if !self.trained && self.ground.progress.governor.is_none() {
+            self.plan_memory(feeding.bytes_beside_the_model(self.slab_bytes))?;
+        }
         let loader = Loader::start(self.ground.data.train.clone(), config, from)?;
         let mut feed = feeding.start(loader, &self.ground.augment)?;
         let start_delay = self.plan.placement.start_delay();
@@ -255,6 +260,16 @@ impl<'a> Run<'a> {
             self.reporter.emit(began_with.clone());
         }
         self.ground.augment.announce(self.reporter);
+    }
+
+    /// Decides how batches are split at first, beside `batches` bytes of those that wait. After a resume the run knows.
+    fn plan_memory(&mut self, batches: u64) -> Result<(), TrainError> {
+        let limit = memory::limit(self.ground.device, self.budget, batches)?;
+        let (state, event) = rehearsal::plan_memory(self.plan, &mut self.ground.engine, limit)?;
+        self.reporter.emit(event);
+        self.governor = memory::governor(self.plan, state.clone());
+        self.ground.progress.governor = state;
+        Ok(())
     }
 
     /// One optimizer step, whatever micro-batch it takes.
@@ -407,15 +422,15 @@ impl<'a> Run<'a> {
         let (engine, eval, reporter, step) =
             (&self.ground.engine, &mut self.eval, self.reporter, self.ground.progress.step);
         let score = || {
-            let out_of_memory = |micro_batch: usize, message: &str| {
-                reporter.emit(Event::OutOfMemory {
-                    step,
-                    at: OutOfMemoryAt::Eval,
-                    micro_batch: micro_batch as u64,
-                    message: message.into(),
-                });
+            let resized = |change: Change, error: Option<&fullbore_torch::Error>| {
+                let (from, to) = (change.from as u64, change.to as u64);
+                if let Some(error) = error {
+                    let (at, message) = (OutOfMemoryAt::Eval, error.to_string());
+                    reporter.emit(Event::OutOfMemory { step, at, micro_batch: from, message });
+                }
+                reporter.emit(Event::EvalBatchChanged { step, from, to, reason: change.to_string() });
             };
-            evaluate(engine, samples, eval, out_of_memory, |_, _| Ok(()))
+            evaluate(engine, samples, eval, resized, |_, _| Ok(()))
         };
         let scores = match &engine.ema {
             Some(ema) => ema.with_average(score)?,

@@ -3,19 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use fullbore_augment::AugmentDevice;
 use fullbore_data::source::{self, Renumbered};
-use fullbore_data::{
-    Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers, auto_workers,
-};
+use fullbore_data::{Cache, EvalConfig, EvalLoader, FaultPolicy, LoaderConfig, Resize, Source, Workers};
 use fullbore_events::Event;
-use fullbore_feed::{Finish, Landmarks, Normalize};
+use fullbore_feed::{Finish, Landmarks, Normalize, PassPlan};
+use fullbore_governor::Bounds;
 use fullbore_governor::placement::Placement;
+use fullbore_governor::threads::{ThreadPlan, Trains};
 use fullbore_nn::Params;
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::Task;
 use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
-use fullbore_torch::{Deterministic, Device, Kind, manual_seed};
+use fullbore_torch::{Deterministic, Device, Kind, Threads, manual_seed, num_threads};
 use fullbore_types::Size;
 
 use crate::TrainError;
@@ -26,6 +27,7 @@ use crate::evaluate::{EvalOf, EvalSettings, LandmarkEval};
 use crate::feeding;
 use crate::fine_tune;
 use crate::initial_weights;
+use crate::memory;
 use crate::plan::{Plan, PlanError};
 use crate::step::{Engine, StepSettings};
 
@@ -51,6 +53,7 @@ pub struct Prepared {
     pub progress: Progress,
     /// What a new run begins with, when that is not fresh weights alone.
     pub(crate) began_with: Option<Event>,
+    _threads: Option<Threads>,
     _deterministic: Option<Deterministic>,
 }
 
@@ -93,6 +96,8 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
         }
         Start::FineTune(saved) => began_with = Some(fine_tune::begin(saved, plan, &engine)?),
     }
+    let compute = shares(plan, device).compute;
+    let fewer_threads = (compute < num_threads()).then(|| Threads::new(compute));
     let workers = workers(plan, device);
     let augment = Augmentation::decide(plan, device, workers)?;
     if let Some(on_device) = &augment.on_device {
@@ -109,6 +114,7 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
         engine,
         progress,
         began_with,
+        _threads: fewer_threads,
         _deterministic: deterministic,
     })
 }
@@ -121,6 +127,8 @@ pub struct PreparedEval {
     pub val: Arc<dyn Source>,
     /// Network with fresh weights.
     pub engine: Engine,
+    /// Most bytes that the plan allows of the device's memory.
+    pub budget: Option<u64>,
     _deterministic: Option<Deterministic>,
 }
 
@@ -136,7 +144,8 @@ pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
         None => Arc::new(source::hold_out(open(plan, train_path(plan)?)?, plan.data.holdout)?.1),
     };
     let engine = engine(plan, device, plan.precision.resolve(device))?;
-    Ok(PreparedEval { workers: workers(plan, device), val, engine, _deterministic: deterministic })
+    let (workers, budget) = (workers(plan, device), memory::budget(plan, device)?);
+    Ok(PreparedEval { workers, val, engine, budget, _deterministic: deterministic })
 }
 
 /// The training and validation sets of a plan.
@@ -194,8 +203,15 @@ fn train_path(plan: &Plan) -> Result<&Path, TrainError> {
 pub fn workers(plan: &Plan, device: Device) -> usize {
     match plan.data.workers {
         Workers::Count(n) => n,
-        Workers::Auto => auto_workers(cores(), device == Device::Cpu),
+        Workers::Auto => shares(plan, device).workers,
     }
+}
+
+/// How model and data share the cores of this machine.
+fn shares(plan: &Plan, device: Device) -> ThreadPlan {
+    let augment_on_cpu = plan.augment.device == AugmentDevice::Cpu;
+    let trains = if device == Device::Cpu { Trains::OnCpu } else { Trains::OnGpu { augment_on_cpu } };
+    ThreadPlan::start(cores(), trains)
 }
 
 /// Cores that this process may use.
@@ -228,8 +244,8 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
 fn most_workers(plan: &Plan) -> Option<usize> {
     // The order of batches does not depend on it, but a reproducible run takes no decision from a clock.
     let adjusts = plan.data.workers == Workers::Auto && !plan.run.reproducible;
-    let on_cpu = plan.device.resolve().is_ok_and(|device| device == Device::Cpu);
-    adjusts.then(|| fullbore_data::most_workers(cores(), on_cpu))
+    let device = plan.device.resolve().unwrap_or(Device::Cpu);
+    adjusts.then(|| shares(plan, device).most_workers)
 }
 
 /// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at; `cache`
@@ -261,11 +277,11 @@ fn canvas(plan: &Plan) -> Size {
     Size::new(plan.data.size.width, plan.data.size.height)
 }
 
-/// What evaluations of a plan need.
+/// What evaluations of a plan need, where `budget` bytes of the device's memory are allowed.
 ///
 /// # Errors
 /// When landmarks are named that are not there.
-pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
+pub fn eval_settings(plan: &Plan, budget: Option<u64>) -> Result<EvalSettings, TrainError> {
     // Native pixels come in any size: one image at a time keeps memory predictable.
     let batch = if plan.data.resize == Resize::Crop { 1 } else { plan.batch.size };
     let of = match plan.chosen()? {
@@ -281,7 +297,9 @@ pub fn eval_settings(plan: &Plan) -> Result<EvalSettings, TrainError> {
             chosen,
         })),
     };
-    Ok(EvalSettings { of, batch: plan.eval.batch.unwrap_or(batch), loss: plan.loss.clone() })
+    let bounds = Bounds { live: !plan.run.reproducible, ..Bounds::whole(plan.eval.batch.unwrap_or(batch)) };
+    let passes = PassPlan::new(plan.memory.clone(), bounds, budget);
+    Ok(EvalSettings { of, passes, loss: plan.loss.clone() })
 }
 
 /// Builds the network with fresh weights, its optimizer, and all memory that steps need for good.

@@ -189,6 +189,19 @@ impl Engine {
         Ok(StepOutcome::Done)
     }
 
+    /// Forward and backward over `batch` by `micro` samples, as in a step that is then forgotten: weights, gradients,
+    /// running statistics, counters, random state, optimizer and average are as before.
+    ///
+    /// # Errors
+    /// Anything but running out of memory, which is an outcome.
+    pub fn rehearse(&mut self, batch: DeviceBatch, micro: usize) -> Result<StepOutcome> {
+        // Steps of the run are counted from 1.
+        let mut open = self.begin(batch, 0)?;
+        let outcome = self.advance(&mut open, micro)?;
+        self.restart(&mut open)?;
+        Ok(outcome)
+    }
+
     /// Clips, updates the weights with learning rate `lr`, moves the average, forgets the gradients. `number` counts
     /// the run's steps, this one included. A loss or gradient that is not finite changes neither weights nor running
     /// statistics nor average.

@@ -1,5 +1,5 @@
 //! A step that runs out of memory, in forward or in backward, ends in the same weights as one that does not. One that is not
-//! finite leaves everything as it was.
+//! finite leaves everything as it was, and so does one that is rehearsed.
 //!
 //! The CPU budget is process-wide: with `cargo test`, which runs tests of one file in threads, they take turns.
 
@@ -14,7 +14,7 @@ use fullbore_nn::params::Entry;
 use fullbore_nn::{NormConfig, NormKind, Params};
 use fullbore_torch::{
     Device, Kind, Tensor, Threads, cpu_memory, manual_seed, release_cached_cpu_memory, reset_cpu_peak,
-    set_cpu_budget, start,
+    rng_state, set_cpu_budget, start,
 };
 use fullbore_train::ema::{Ema, EmaConfig};
 use fullbore_train::step::{Engine, Phase, StepOutcome, StepSettings};
@@ -163,6 +163,61 @@ fn a_split_step_is_the_whole_step() {
             eprintln!("{kind:?}, {activation:?} by {micro}: {d:.1e}");
             assert!(d < TOLERANCE, "{kind:?}, {activation:?} by {micro}: {d:.1e}");
         }
+    }
+}
+
+/// Everything that a checkpoint holds, and the random state, bit by bit.
+fn everything(engine: &Engine) -> Vec<Vec<u8>> {
+    let bits = |tensor: &Tensor| {
+        let values = tensor.detach().unwrap().to_kind(Kind::Float).unwrap().to_vec_f32().unwrap();
+        values.into_iter().flat_map(f32::to_le_bytes).collect()
+    };
+    let mut all: Vec<Vec<u8>> = state(engine).iter().map(|value| value.to_le_bytes().to_vec()).collect();
+    all.push(engine.params.counters().iter().flat_map(|count| count.to_le_bytes()).collect());
+    all.push(rng_state(Device::Cpu).unwrap().to_vec_u8().unwrap());
+    all.extend(engine.optimizer.state().unwrap().iter().map(|(_, tensor)| bits(tensor)));
+    all.extend(engine.ema.iter().flat_map(|ema| ema.state().unwrap()).map(|(_, tensor)| bits(&tensor)));
+    all
+}
+
+#[test]
+fn a_rehearsed_step_leaves_everything_as_it_was() {
+    let _turn = TURN.lock().unwrap();
+    start();
+    for activation in [Activation::Keep, Activation::Recompute] {
+        let mut engine = engine(NormKind::Batch, activation);
+        engine.ema = Ema::new(&engine.params, EmaConfig { decay: Some(0.5), warmup: false }).unwrap();
+        // After a step nothing is at its first value.
+        let mut open = engine.begin(batch(1), 1).unwrap();
+        assert!(matches!(engine.advance(&mut open, BATCH).unwrap(), StepOutcome::Done));
+        engine.update(open, 1e-3, 1).unwrap();
+        let before = everything(&engine);
+        let mut phases = Vec::new();
+        let calm = {
+            reset_cpu_peak();
+            let held = cpu_memory().in_use;
+            assert!(matches!(engine.rehearse(batch(2), 4).unwrap(), StepOutcome::Done));
+            cpu_memory().peak - held
+        };
+        for percent in [10, 50, 96, 98, 200] {
+            manual_seed(7).unwrap();
+            let (batch, rng) = (batch(2), rng_state(Device::Cpu).unwrap().to_vec_u8().unwrap());
+            release_cached_cpu_memory();
+            set_cpu_budget(Some(cpu_memory().in_use + calm * percent / 100));
+            if let StepOutcome::OutOfMemory { at, .. } = engine.rehearse(batch, 4).unwrap() {
+                phases.push(at);
+            }
+            set_cpu_budget(None);
+            assert!(engine.params.parameters().all(|(_, tensor)| tensor.grad().unwrap().is_none()));
+            assert_eq!(rng_state(Device::Cpu).unwrap().to_vec_u8().unwrap(), rng);
+            let mut after = everything(&engine);
+            // Drawing the batch moved the random state.
+            let place = after.iter().position(|bytes| *bytes == rng).unwrap();
+            after[place] = before[place].clone();
+            assert!(after == before, "{activation:?} with {percent} % of the memory");
+        }
+        assert!(phases.contains(&Phase::Forward) && phases.contains(&Phase::Backward), "{phases:?}");
+        assert!(phases.len() < 5, "it never fitted");
     }
 }
 

@@ -199,8 +199,12 @@ impl<W: Write + Send> Sink for Progress<W> {
                 };
                 self.line(&format!("saved {kind} at step {step}: {path}"));
             }
+            Event::MemoryPlanned { lines, .. } => lines.iter().for_each(|line| self.line(line)),
             Event::MicroBatchChanged { step, from, to, reason } => {
                 self.line(&format!("micro-batch {from} -> {to} after step {step}: {reason}"));
+            }
+            Event::EvalBatchChanged { from, to, reason, .. } => {
+                self.line(&format!("evaluation: {from} -> {to} images at once: {reason}"));
             }
             Event::OutOfMemory { step, at, micro_batch, message } => {
                 let at = match at {
@@ -470,7 +474,17 @@ saved best at step 11: runs/a/best
                     changed: vec!["optimizer.lr: 0.1 -> 0.2".into(), "run.epochs: 2 -> 3".into()],
                 },
             ),
+            (
+                0.0,
+                Event::MemoryPlanned {
+                    micro_batch: 8,
+                    recompute: false,
+                    bytes: None,
+                    lines: vec!["memory: weights 7 B".into(), "micro-batch 8 of 8".into()],
+                },
+            ),
             (0.0, Event::MicroBatchChanged { step: 3, from: 8, to: 4, reason: "memory ran out".into() }),
+            (0.0, Event::EvalBatchChanged { step: 3, from: 8, to: 4, reason: "memory ran out".into() }),
             (
                 0.0,
                 Event::OutOfMemory {
@@ -510,7 +524,10 @@ saved best at step 11: runs/a/best
         let expected = "\
 fine-tuning runs/a/best (step 9)
 kept: the weights; anew: the rest; changed: optimizer.lr: 0.1 -> 0.2, run.epochs: 2 -> 3
+memory: weights 7 B
+micro-batch 8 of 8
 micro-batch 8 -> 4 after step 3: memory ran out
+evaluation: 8 -> 4 images at once: memory ran out
 out of memory in the backward pass with micro-batch 8 after step 3: 2 GiB
 warning: loss is not finite after step 3: 2 steps changed nothing
 stopped early: no better dice

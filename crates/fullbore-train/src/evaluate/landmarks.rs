@@ -3,11 +3,12 @@
 use fullbore_data::{DataError, EvalSample, Point, Visibility};
 use fullbore_feed::augment::Points;
 use fullbore_feed::whole_images::Answerer;
+use fullbore_governor::Change;
 use fullbore_nn::decode::MapReader;
 use fullbore_nn::landmarks::Chosen;
 use fullbore_nn::losses::{HeatmapTargets, LossConfig};
 use fullbore_nn::metrics::landmarks::{LandmarkErrors, LandmarkMetrics, LandmarkSample, LengthUnit};
-use fullbore_torch::{Device, Kind, Result, Tensor};
+use fullbore_torch::{Device, Error, Kind, Result, Tensor};
 
 use super::{Passes, Prediction, Scored, wrong_loss};
 use crate::TrainError;
@@ -32,7 +33,7 @@ pub(super) fn score(
     samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
     eval: &LandmarkEval,
     loss: &LossConfig,
-    mut passes: Passes<'_, impl FnMut(usize, &str)>,
+    mut passes: Passes<'_, impl FnMut(Change, Option<&Error>)>,
     mut look: impl FnMut(&EvalSample, Prediction<'_>) -> Result<()>,
 ) -> std::result::Result<(f64, Scored, usize), TrainError> {
     let device = engine.params.device();

@@ -2,10 +2,11 @@
 
 use fullbore_data::{DataError, EvalSample};
 use fullbore_feed::whole_images::{Answerer, on_native_grid};
+use fullbore_governor::Change;
 use fullbore_nn::losses::{LossConfig, StepTotals};
 use fullbore_nn::metrics::Confusion;
 use fullbore_nn::metrics::confusion::predicted_classes;
-use fullbore_torch::{Kind, Result, Tensor};
+use fullbore_torch::{Error, Kind, Result, Tensor};
 
 use super::{Passes, Prediction, Scored};
 use crate::TrainError;
@@ -17,7 +18,7 @@ pub(super) fn score(
     samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
     classes: &[String],
     loss: &LossConfig,
-    mut passes: Passes<'_, impl FnMut(usize, &str)>,
+    mut passes: Passes<'_, impl FnMut(Change, Option<&Error>)>,
     mut look: impl FnMut(&EvalSample, Prediction<'_>) -> Result<()>,
 ) -> std::result::Result<(f64, Scored, usize), TrainError> {
     let device = engine.params.device();

@@ -6,7 +6,9 @@ mod masks;
 use std::time::Instant;
 
 use fullbore_data::{DataError, EvalSample};
+use fullbore_feed::PassPlan;
 use fullbore_feed::whole_images::{Answer, Answerer, answer_whole_images};
+use fullbore_governor::Change;
 use fullbore_nn::NormMode;
 use fullbore_nn::losses::LossConfig;
 use fullbore_nn::metrics::ClassScores;
@@ -74,8 +76,8 @@ pub fn mean_dice(classes: &[(String, ClassScores)]) -> f64 {
 pub struct EvalSettings {
     /// What is scored.
     pub of: EvalOf,
-    /// Samples per forward pass; evaluations have a memory plan of their own.
-    pub batch: usize,
+    /// Images per forward pass: evaluations have a memory plan of their own, and remember it.
+    pub passes: PassPlan,
     /// The loss to report.
     pub loss: LossConfig,
 }
@@ -106,9 +108,9 @@ pub enum Prediction<'a> {
     },
 }
 
-/// Scores the model on samples in order. Images of one canvas size share a forward pass, up to `settings.batch`,
-/// which is halved for good when memory runs out; `out_of_memory` hears of it (old size, message). `look` sees every
-/// sample with what was predicted for it.
+/// Scores the model on samples in order. Images of one canvas size share a forward pass, as many as
+/// `settings.passes` says; `resized` hears when it says otherwise, with the allocator's words when memory ran out. `look`
+/// sees every sample with what was predicted for it.
 ///
 /// # Errors
 /// A sample that cannot be loaded or does not fit into memory alone, and failures of the device.
@@ -116,19 +118,19 @@ pub fn evaluate(
     engine: &Engine,
     samples: impl Iterator<Item = std::result::Result<EvalSample, DataError>>,
     settings: &mut EvalSettings,
-    out_of_memory: impl FnMut(usize, &str),
+    resized: impl FnMut(Change, Option<&Error>),
     look: impl FnMut(&EvalSample, Prediction<'_>) -> Result<()>,
 ) -> std::result::Result<Scores, TrainError> {
     let start = Instant::now();
     let _no_grad = NoGrad::new();
     engine.params.norm().set(NormMode::Eval);
-    let EvalSettings { of, batch, loss } = settings;
+    let EvalSettings { of, passes: plan, loss } = settings;
     let (loss, of, images) = match of {
         EvalOf::Masks(classes) => {
-            masks::score(engine, samples, classes, loss, Passes { batch, out_of_memory }, look)?
+            masks::score(engine, samples, classes, loss, Passes { plan, resized }, look)?
         }
         EvalOf::Landmarks(eval) => {
-            landmarks::score(engine, samples, eval, loss, Passes { batch, out_of_memory }, look)?
+            landmarks::score(engine, samples, eval, loss, Passes { plan, resized }, look)?
         }
     };
     Ok(Scores { loss, of, images, seconds: start.elapsed().as_secs_f64() })
@@ -136,11 +138,11 @@ pub fn evaluate(
 
 /// How forward passes are split, and who hears of it.
 struct Passes<'a, F> {
-    batch: &'a mut usize,
-    out_of_memory: F,
+    plan: &'a mut PassPlan,
+    resized: F,
 }
 
-impl<F: FnMut(usize, &str)> Passes<'_, F> {
+impl<F: FnMut(Change, Option<&Error>)> Passes<'_, F> {
     /// Sends all samples through the network; what cannot be answered is an error.
     fn run<A: Answerer>(
         &mut self,
@@ -149,13 +151,13 @@ impl<F: FnMut(usize, &str)> Passes<'_, F> {
         answerer: &mut A,
         mut take: impl FnMut(EvalSample, A::Answer) -> std::result::Result<(), TrainError>,
     ) -> std::result::Result<(), TrainError> {
-        let Self { batch, out_of_memory } = self;
-        answer_whole_images(samples, batch, engine.params.device(), answerer, |answer| match answer {
+        let Self { plan, resized } = self;
+        answer_whole_images(samples, plan, engine.params.device(), answerer, |answer| match answer {
             Answer::Ready(sample, answer) => take(sample, answer),
             Answer::Unreadable(_, error) => Err(error.into()),
             Answer::TooLarge(_, error) => Err(error.into()),
-            Answer::Halved(from, error) => {
-                out_of_memory(from, &error.to_string());
+            Answer::Resized(change, error) => {
+                resized(change, error.as_ref());
                 Ok(())
             }
         })

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use fullbore_data::{EvalSample, Visibility};
 use fullbore_events::RunDir;
+use fullbore_governor::Change;
 use fullbore_nn::losses::Task;
 use fullbore_nn::metrics::ClassScores;
 use fullbore_nn::metrics::landmarks::{LandmarkScores, PointScores};
@@ -62,9 +63,9 @@ pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
     Saved::read(&path)?.restore_weights(&prepared.engine.params, Weights::Evaluated)?;
     let n_samples = prepared.val.len();
     let samples = setup::eval_loader(&plan, prepared.val, prepared.workers, args.sheet.is_some(), None)?;
-    let mut settings = setup::eval_settings(&plan)?;
-    let out_of_memory = |n: usize, message: &str| {
-        eprintln!("out of memory with {n} images at once, going on with {}: {message}", n / 2);
+    let mut settings = setup::eval_settings(&plan, prepared.budget)?;
+    let resized = |change: Change, _: Option<&fullbore_torch::Error>| {
+        eprintln!("{} -> {} images at once: {change}", change.from, change.to);
     };
     let shown = SHEET_ROWS.min(n_samples);
     let mut rows = match args.worst {
@@ -75,7 +76,7 @@ pub(super) fn run(args: EvalArgs) -> Result<i32, CommandError> {
         Some(_) => rows.look(sample, predicted),
         None => Ok(()),
     };
-    let scores = evaluate(&prepared.engine, samples, &mut settings, out_of_memory, look)?;
+    let scores = evaluate(&prepared.engine, samples, &mut settings, resized, look)?;
     let worst = match &rows {
         Rows::Worst(worst) => worst.iter().map(|(nme, name, _)| (name.clone(), *nme)).collect(),
         Rows::Spread(..) => Vec::new(),

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use fullbore_data::Source;
 use fullbore_data::source::Pictures;
 use fullbore_events::RunDir;
+use fullbore_governor::threads::{ThreadPlan, Trains};
 use fullbore_nn::compute::DeviceChoice;
 use fullbore_predict::{Notice, PointFormat, PredictConfig, Predicted, Trained, predict};
 use fullbore_torch::Device;
@@ -45,10 +46,10 @@ pub(super) struct PredictArgs {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto", value_parser = device)]
     device: DeviceChoice,
-    /// Pictures per forward pass; halved by itself when memory runs out [default: as in training]
+    /// Pictures per forward pass at most; fewer where memory is short [default: 16, up to 32 where there is room]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     batch: Option<u32>,
-    /// Threads that decode and threads that write, each [default: a quarter of the cores, half beside a GPU]
+    /// Threads that decode and threads that write, each [default: a quarter of the cores, more beside a GPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=256))]
     workers: Option<u32>,
     /// Print one machine-readable summary as the last line of standard output
@@ -89,7 +90,10 @@ pub(super) fn run(args: PredictArgs) -> Result<i32, CommandError> {
         false => args.checkpoint.of(&RunDir::open(&args.run)?),
     };
     let trained = Trained::load(&checkpoint, args.device)?;
-    let auto = || fullbore_data::auto_workers(cores(), trained.device() == Device::Cpu);
+    // Beside decoding they bring masks to PNG files: as much work as augmenting.
+    let trains =
+        if trained.device() == Device::Cpu { Trains::OnCpu } else { Trains::OnGpu { augment_on_cpu: true } };
+    let auto = || ThreadPlan::start(cores(), trains).workers;
     let config = PredictConfig {
         output: args.output.clone(),
         overlays: args.overlay,
@@ -125,11 +129,8 @@ fn teller(total: usize) -> impl FnMut(Notice<'_>) {
                     false => eprintln!("no result for {}: {reason}", printable(&file)),
                 }
             }
-            Notice::Halved(from, message) => {
-                eprintln!(
-                    "out of memory with {from} pictures at once, going on with {}: {message}",
-                    from / 2
-                );
+            Notice::Resized(change) => {
+                eprintln!("{} -> {} pictures at once: {change}", change.from, change.to);
             }
         }
         // Of boxes there may be more than pictures.
