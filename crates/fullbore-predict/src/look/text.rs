@@ -64,9 +64,12 @@ struct Outline {
 impl Outline {
     fn of(text: &str, height: f32) -> Self {
         let face = &*FACE;
-        let capitals = face.capital_height().map_or(f32::from(face.ascender()), f32::from);
+        // Old fonts do not say how high their capitals are.
+        let capital = face.glyph_index('H').and_then(|glyph| face.glyph_bounding_box(glyph));
+        let capitals = f32::from(capital.expect("an H in the embedded font").y_max);
         let mut outline = Outline { path: Vec::new(), x: 0.0, scale: height / capitals };
-        for glyph in text.chars().take(MOST).filter_map(|letter| face.glyph_index(letter)) {
+        let letters = text.chars().filter(|letter| !letter.is_control()).take(MOST);
+        for glyph in letters.filter_map(|letter| face.glyph_index(letter)) {
             // A glyph without an outline, such as the space, draws nothing.
             let _ = face.outline_glyph(glyph, &mut outline);
             outline.x += f32::from(face.glyph_hor_advance(glyph).unwrap_or(0)) * outline.scale;
