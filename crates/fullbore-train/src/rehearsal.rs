@@ -49,6 +49,16 @@ pub(crate) fn plan_memory(
     Ok((None, Event::MemoryPlanned { micro_batch, recompute: false, bytes: None, lines }))
 }
 
+/// Refuses a model that does not fit into `limit` bytes by itself. Allocates nothing.
+///
+/// # Errors
+/// [`MicroPlanError::Model`].
+pub(crate) fn check_model(plan: &Plan, engine: &Engine, limit: u64) -> std::result::Result<(), TrainError> {
+    // Without rehearsals it is about the model alone.
+    Stage { plan, limit, fixed: fixed_bytes(engine)? }.split(&[])?;
+    Ok(())
+}
+
 /// How a run's batches are split at first.
 struct MemoryPlan {
     micro: MicroPlan,
@@ -59,9 +69,8 @@ struct MemoryPlan {
 /// Rehearses steps and plans how to split batches so that they stay within `limit` bytes. Where one sample does not fit
 /// and `activation` is auto, the network recomputes activations from now on. Nothing else of `engine` changes.
 fn rehearse(plan: &Plan, engine: &mut Engine, limit: u64) -> std::result::Result<MemoryPlan, TrainError> {
+    check_model(plan, engine, limit)?;
     let stage = Stage { plan, limit, fixed: fixed_bytes(engine)? };
-    // Without rehearsals it is about the model alone.
-    stage.split(&[])?;
     let kept = stage.play(engine);
     match kept {
         Err(error) if is_about_memory(&error) && plan.activation == Activation::Auto => {

@@ -108,6 +108,9 @@ impl<'a> Run<'a> {
         let steps_total = (steps_per_epoch * plan.run.epochs).min(plan.run.steps.unwrap_or(u64::MAX));
         let step = ground.progress.step;
         let budget = memory::budget(plan, ground.device)?;
+        if let Some(bytes) = budget {
+            rehearsal::check_model(plan, &ground.engine, bytes)?;
+        }
         let stopped_early = plan.early_stop.reason(&ground.progress.early_stop).is_some();
         let trained = (step >= steps_total || stopped_early) && ground.progress.ended == step;
         // Without a summary it was killed after its last checkpoint.

@@ -137,9 +137,9 @@ fn what_cannot_fit_is_refused_before_the_first_step() {
     let scene = Scene::with_blobs(10);
     let words = ["the model alone needs", "there are 1.0 MB", "model.size"];
     train(&scene, "run", "", &["model.base=32", "memory.budget=1MB"]).failed(4, &words);
-    assert!(events_of(&scene.run_dir(), "step").is_empty());
     let sets = ["data.size=256", "memory.budget=2MB"];
     train(&scene, "large", "", &sets).failed(4, &["one sample", "data.size"]);
+    assert!(events_of(&scene.path("large"), "step").is_empty());
 }
 
 #[test]
