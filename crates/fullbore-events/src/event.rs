@@ -21,6 +21,9 @@ pub enum Event {
         device: String,
         /// Arithmetic of forward and backward: `fp32`, `bf16`, ...
         precision: String,
+        /// How steps reach the device, and why: `eager (...)`.
+        #[serde(default)]
+        step_mode: String,
         /// Threads that compute.
         threads: u64,
         /// Threads that decode; 0 means that the training thread decodes.
@@ -431,6 +434,7 @@ mod tests {
                 version: "0.1.0".into(),
                 device: "cpu".into(),
                 precision: "bf16".into(),
+                step_mode: "eager (as asked)".into(),
                 threads: 2,
                 workers: 1,
                 n_train: 24,

@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: every setting of a run, and the checks that span several parts.
 //! - [`run`]: the story of a run, in order. [`step`]: one optimizer step that survives running out of memory.
+//!   [`step_mode`]: how steps reach the device.
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files. [`resume`]: a run's newest one.
 //! - [`initial_weights`]: what a run begins with instead of fresh weights.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
@@ -30,6 +31,7 @@ pub mod run;
 pub mod schedule;
 pub mod setup;
 pub mod step;
+pub mod step_mode;
 
 pub use error::TrainError;
 pub use plan::{Plan, PlanError};

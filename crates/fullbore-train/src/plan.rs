@@ -22,6 +22,7 @@ use crate::ema::EmaConfig;
 use crate::landmarks::{Chosen, LandmarksConfig};
 use crate::metric;
 use crate::schedule::ScheduleConfig;
+use crate::step_mode::StepMode;
 
 /// Everything a run needs to know, stored in the run folder as `plan.yaml` and in every checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,9 @@ pub struct Plan {
     /// Which device prepares batches, and which trains on them.
     #[serde(default)]
     pub placement: PlacementConfig,
+    /// How a step reaches the device.
+    #[serde(default)]
+    pub step: StepMode,
     /// Arithmetic of forward and backward.
     pub precision: PrecisionChoice,
     /// When memory counts as short, and when there is room again.
@@ -181,6 +185,12 @@ impl Plan {
             Micro::Auto => self.batch.size,
             Micro::Count(n) => n.min(self.batch.size),
         }
+    }
+
+    /// Optimizer steps in an epoch of `samples`.
+    pub fn steps_per_epoch(&self, samples: u64) -> u64 {
+        let batch = self.batch.size as u64;
+        if self.data.drop_last { samples / batch } else { samples.div_ceil(batch) }
     }
 
     /// The learning rate that the schedule scales.

@@ -103,8 +103,7 @@ impl<'a> Run<'a> {
         reporter: &'a Reporter,
     ) -> Result<Self, TrainError> {
         let samples = ground.data.train.len() as u64;
-        let batch = plan.batch.size as u64;
-        let steps_per_epoch = if plan.data.drop_last { samples / batch } else { samples.div_ceil(batch) };
+        let steps_per_epoch = plan.steps_per_epoch(samples);
         let steps_total = (steps_per_epoch * plan.run.epochs).min(plan.run.steps.unwrap_or(u64::MAX));
         let step = ground.progress.step;
         let stopped_early = plan.early_stop.reason(&ground.progress.early_stop).is_some();
@@ -241,6 +240,7 @@ impl<'a> Run<'a> {
             version: env!("CARGO_PKG_VERSION").into(),
             device: device_name(self.ground.device),
             precision: precision_name(self.ground.precision).into(),
+            step_mode: self.ground.step_mode.into(),
             threads: fullbore_torch::num_threads() as u64,
             workers: self.ground.workers as u64,
             n_train: self.ground.data.train.len() as u64,

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::metric::{Waiting, is_better};
 use crate::plan::{PlanError, refuse};
 
+/// Longest warm-up.
+const MOST_EPOCHS: f64 = 1e6;
+
 /// The `schedule` part of a plan. Names are those of `torch.optim.lr_scheduler`; `None` is PyTorch's default for the
 /// named schedule, and what that schedule does not know must be `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,9 @@ pub struct ScheduleConfig {
     pub name: ScheduleName,
     /// Steps of linear warm-up; `None`: 20, and none for the one-cycle schedule, which rises by itself.
     pub warmup_steps: Option<u64>,
+    /// The same in epochs, in the place of steps; `None` once the data set is open, which tells how many steps these are.
+    #[serde(default)]
+    pub warmup_epochs: Option<f64>,
     /// No schedule falls below it; where cosine and poly end.
     pub min_lr: f64,
     /// The batch size that `optimizer.lr` was found with: it is multiplied by `batch.size` over this (the linear
@@ -104,11 +110,30 @@ impl ScheduleConfig {
         if let (OneCycle, Some(steps @ 1..)) = (self.name, self.warmup_steps) {
             return Err(refuse("schedule.warmup_steps", steps, "null or 0: one_cycle rises by itself"));
         }
+        if let Some(epochs) = self.warmup_epochs {
+            if !(0.0..=MOST_EPOCHS).contains(&epochs) {
+                return Err(refuse(
+                    "schedule.warmup_epochs",
+                    epochs,
+                    format!("from 0 to {MOST_EPOCHS}, or null"),
+                ));
+            }
+            if self.name == OneCycle && epochs > 0.0 {
+                return Err(refuse("schedule.warmup_epochs", epochs, "null or 0: one_cycle rises by itself"));
+            }
+        }
         if !(self.min_lr.is_finite() && (0.0..=peak).contains(&self.min_lr)) {
             let allowed = format!("from 0 to the peak learning rate, {peak}");
             return Err(refuse("schedule.min_lr", self.min_lr, allowed));
         }
         Ok(())
+    }
+
+    /// Turns a warm-up in epochs into steps, the last begun one included.
+    pub(crate) fn meet(&mut self, steps_per_epoch: u64) {
+        if let Some(epochs) = self.warmup_epochs.take() {
+            self.warmup_steps = Some((epochs * steps_per_epoch as f64).ceil() as u64);
+        }
     }
 
     /// Learning rate of zero-based step `t` of `total`, with the peak at `peak`.
@@ -273,6 +298,15 @@ mod tests {
     }
 
     #[test]
+    fn a_warm_up_in_epochs_is_one_in_steps_once_epochs_have_a_length() {
+        let mut schedule = schedule(&json!({ "name": "cosine", "warmup_steps": 3, "warmup_epochs": 1.5 }));
+        schedule.meet(5);
+        assert_eq!((schedule.warmup_steps, schedule.warmup_epochs), (Some(8), None));
+        schedule.meet(7);
+        assert_eq!(schedule.warmup_steps, Some(8));
+    }
+
+    #[test]
     fn what_a_schedule_cannot_use_is_refused_with_its_key() {
         for (key, settings) in [
             ("schedule.power", json!({ "name": "cosine", "power": 0.9 })),
@@ -284,6 +318,8 @@ mod tests {
             ("schedule.factor", json!({ "name": "constant", "factor": 0.5 })),
             ("schedule.patience", json!({ "name": "constant", "patience": 3 })),
             ("schedule.warmup_steps", json!({ "name": "one_cycle", "warmup_steps": 5 })),
+            ("schedule.warmup_epochs", json!({ "name": "one_cycle", "warmup_epochs": 0.5 })),
+            ("schedule.warmup_epochs", json!({ "name": "cosine", "warmup_epochs": -1.0 })),
             ("schedule.scale_with_batch", json!({ "name": "cosine", "scale_with_batch": 0 })),
             ("schedule.min_lr", json!({ "name": "cosine", "min_lr": 2.0 })),
         ] {

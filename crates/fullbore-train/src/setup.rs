@@ -38,6 +38,8 @@ pub struct Prepared {
     pub placement: Placement,
     /// The type that convolutions run in, `None` for fp32.
     pub precision: Option<Kind>,
+    /// How steps reach the device, and why, in words.
+    pub step_mode: &'static str,
     /// Decoding threads.
     pub workers: usize,
     /// What it trains and validates on.
@@ -65,7 +67,7 @@ pub enum Start<'a> {
 }
 
 /// Checks a plan against the machine and the files, and builds what a run needs. What only the files know, the names of
-/// landmarks, is written into the plan.
+/// landmarks and how many steps an epoch has, is written into the plan.
 pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError> {
     plan.data.check()?;
     plan.check()?;
@@ -73,6 +75,7 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
     plan.buffer.check()?;
     let placement = feeding::place(plan)?;
     let device = feeding::device(placement.model());
+    let step_mode = plan.step.resolve(device)?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
@@ -100,6 +103,7 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
         device,
         placement,
         precision,
+        step_mode,
         workers,
         data,
         augment,
@@ -145,7 +149,8 @@ pub struct DataSets {
 }
 
 impl DataSets {
-    /// Indexes the files; reads none of them. The names of landmarks are written into the plan.
+    /// Indexes the files; reads none of them. The names of landmarks and the steps of a warm-up in epochs are written into
+    /// the plan.
     pub fn open(plan: &mut Plan) -> Result<Self, TrainError> {
         let all = open(plan, train_path(plan)?)?;
         if plan.task() == Task::Landmarks {
@@ -167,6 +172,7 @@ impl DataSets {
             let (batch, samples, path) = (plan.batch.size, train.len(), path.to_path_buf());
             return Err(TrainError::BatchTooLarge { batch, samples, path });
         }
+        plan.schedule.meet(plan.steps_per_epoch(train.len() as u64));
         Ok(Self { train, val })
     }
 }

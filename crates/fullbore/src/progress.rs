@@ -126,6 +126,7 @@ impl<W: Write + Send> Sink for Progress<W> {
                 run_dir,
                 device,
                 precision,
+                step_mode,
                 threads,
                 workers,
                 n_train,
@@ -144,6 +145,7 @@ impl<W: Write + Send> Sink for Progress<W> {
                     counted(*n_train, "training sample"),
                     short(*parameters),
                 ));
+                self.line(&format!("step: {step_mode}"));
             }
             Event::FineTuning { checkpoint, step, kept, anew, changed } => {
                 let changed = if changed.is_empty() { "nothing".into() } else { changed.join(", ") };
@@ -343,6 +345,7 @@ mod tests {
             version: "0.1.0".into(),
             device: "cpu".into(),
             precision: "bf16".into(),
+            step_mode: "eager (as asked)".into(),
             threads: 2,
             workers: 1,
             n_train: 24,
@@ -412,6 +415,7 @@ mod tests {
         let expected = "\
 run folder: runs/a
 cpu, bf16, 2 threads, 1 loader worker; 24 training samples and 6 for validation; 1.9 M parameters
+step: eager (as asked)
 epoch 1/20  step 1/60  31.2 samples/s  data wait 2 %  loss 0.5000  eta --:--
 epoch 4/20  step 11/60  31.2 samples/s  data wait 2 %  loss 0.5000  eta 0:49
 epoch 1 evaluated: dice 0.7900 (membrane 0.7900, cell\\r NaN), loss 0.4000, 2.0 s
