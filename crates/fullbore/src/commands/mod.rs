@@ -89,28 +89,22 @@ struct Settings {
 impl Settings {
     /// The plan, its single values typed but not yet checked against each other.
     fn plan(&self) -> Result<Plan, ConfigError> {
-        self.over(Layers::new())
-    }
-
-    /// The same with the settings of an earlier run, but for its folder, in the place of the defaults.
-    fn plan_over(&self, earlier: &Plan) -> Result<Plan, ConfigError> {
-        let mut earlier = earlier.clone();
-        earlier.run.dir = None;
-        self.over(Layers::of_plan(&earlier)?)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.set.is_empty()
-    }
-
-    fn over(&self, mut layers: Layers) -> Result<Plan, ConfigError> {
-        for file in &self.files {
-            layers.add_file(file)?;
-        }
+        let mut layers = self.lay_files(Layers::new())?;
         for argument in &self.set {
             layers.add_set(argument)?;
         }
         Ok(layers.resolve()?.0)
+    }
+
+    fn lay_files(&self, mut layers: Layers) -> Result<Layers, ConfigError> {
+        for file in &self.files {
+            layers.add_file(file)?;
+        }
+        Ok(layers)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.set.is_empty()
     }
 }
 

@@ -127,6 +127,19 @@ impl Layers {
         self.lay(&[entry], "", &|_| Origin::Set)
     }
 
+    /// Lays the value of the command-line option `flag` over what is there.
+    ///
+    /// # Panics
+    /// Panics when there is no setting `key`: which one an option means is part of the program.
+    pub fn put_flag(&mut self, flag: &'static str, key: &str, value: Value) {
+        self.put(key, value, Origin::Flag(flag));
+    }
+
+    /// Where the present value of `key` was written.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.of(key)
+    }
+
     /// The merged values, as a tree of the known keys.
     pub fn values(&self) -> &Value {
         &self.values

@@ -1,4 +1,4 @@
-//! From the user's settings to one typed plan: defaults <- YAML files <- `--set key=value`.
+//! From the user's settings to one typed plan: defaults <- YAML files <- `--set key=value` and options that stand for one.
 //!
 //! [`Layers`] merges them and remembers where each value comes from; [`Layers::resolve`] turns the result into
 //! the plan's type. The embedded `default.yaml` is the list of known keys, the reference of their meaning and

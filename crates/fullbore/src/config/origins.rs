@@ -14,6 +14,8 @@ pub enum Origin {
     },
     /// A `--set` option.
     Set,
+    /// An option of its own, as it is written.
+    Flag(&'static str),
 }
 
 impl fmt::Display for Origin {
@@ -22,6 +24,7 @@ impl fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
             Origin::Set => f.write_str("--set"),
+            Origin::Flag(flag) => f.write_str(flag),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `fullbore train`: settings to a trained model in a run folder.
 
+mod guide_flags;
+
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,8 +14,9 @@ use fullbore_train::resume::newest_state;
 use fullbore_train::run::{Summary, train};
 use fullbore_train::setup::{self, Prepared, Start};
 
+use self::guide_flags::{GuideFlags, name_flags};
 use super::{CommandError, Settings, Which, metrics};
-use crate::config::{Layers, to_yaml};
+use crate::config::{ConfigError, Layers, to_yaml};
 use crate::progress::Progress;
 use crate::render::{printable, say};
 use crate::{exit_codes, interrupt};
@@ -22,6 +25,9 @@ use crate::{exit_codes, interrupt};
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct TrainArgs {
+    // Before the settings: see there.
+    #[command(flatten)]
+    flags: GuideFlags,
     #[command(flatten)]
     settings: Settings,
     /// Go on with a run that was stopped or killed, in its folder and with its settings; or fine-tune its weights (below)
@@ -39,10 +45,11 @@ pub(super) struct TrainArgs {
 }
 
 const AFTER_HELP: &str = "\
-Fine-tuning: --resume with settings (FILE, --set), with --from or with a checkpoint file begins a new run in a new folder. The
-settings are those of the old run with yours over them, but for run.dir. The weights are kept (their average, where the old run
-kept one); optimizer state, schedule and best score begin anew. What was kept and what differs is told, and noted in
-events.jsonl. Settings that make another network are refused.";
+Fine-tuning: --resume with settings (FILE, --set or the flags of the guides), with --from or with a checkpoint file begins a new
+run in a new folder. The settings are those of the old run with yours over them, but for run.dir. The weights are kept (their
+average, where the old run kept one); optimizer state, schedule and best score begin anew. What was kept and what differs is
+told, and noted in events.jsonl. Settings that make another network are refused. A .pth or .pt file holds weights alone:
+--resume FILE.pth begins a new run with them, as --set model.weights=FILE.pth does.";
 
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 enum ResumeError {
@@ -70,13 +77,21 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     let stop = interrupt::stop_flag()?;
     let faults = Faults::new(args.inject.parse()?);
     let (plan, mut prepared, run_dir) = match &args.resume {
-        None => begin(args.settings.plan()?, Start::Anew)?,
-        Some(path) if args.settings.is_empty() && args.from.is_none() && !path.is_file() => go_on(path)?,
+        None => begin(args.lay_over(Layers::new())?, Start::Anew)?,
+        Some(path) if args.sets_nothing() && args.from.is_none() && !path.is_file() => go_on(path)?,
+        Some(path) if args.from.is_none() && is_of_pytorch(path) => {
+            let mut layers = args.lay_over(Layers::new())?;
+            layers.put_flag("--resume", "model.weights", path.display().to_string().into());
+            begin(layers, Start::Anew)?
+        }
         Some(path) => {
             let saved = Saved::read(&weights_to_tune(path, args.from)?)?;
-            begin(args.settings.plan_over(&saved.plan)?, Start::FineTune(&saved))?
+            begin(args.lay_over(over_earlier(&saved.plan)?)?, Start::FineTune(&saved))?
         }
     };
+    for note in args.flags.notes() {
+        eprintln!("{note}");
+    }
     prepared.engine.faults = faults;
     let log = EventLog::open(&run_dir.events())?;
     let bad_samples = BadSampleList::new(run_dir.bad_samples());
@@ -103,9 +118,34 @@ pub(super) fn run(args: TrainArgs) -> Result<i32, CommandError> {
     Ok(exit_codes::INTERRUPTED)
 }
 
+impl TrainArgs {
+    fn sets_nothing(&self) -> bool {
+        self.settings.is_empty() && self.flags.set_nothing()
+    }
+
+    /// The command line's settings over `layers`.
+    fn lay_over(&self, layers: Layers) -> Result<Layers, ConfigError> {
+        self.flags.lay(&self.settings, layers)
+    }
+}
+
+/// The settings of an earlier run, but for its folder, in the place of the defaults.
+fn over_earlier(plan: &Plan) -> Result<Layers, ConfigError> {
+    let mut plan = plan.clone();
+    plan.run.dir = None;
+    Layers::of_plan(&plan)
+}
+
+/// A file of `torch.save`: it holds weights, and nothing that a run could go on with.
+fn is_of_pytorch(path: &Path) -> bool {
+    let ending = path.extension().unwrap_or_default();
+    path.is_file() && ["pth", "pt"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+}
+
 /// A new run. Everything that can be refused is refused before its folder exists.
-fn begin(mut plan: Plan, start: Start<'_>) -> Result<(Plan, Prepared, RunDir), CommandError> {
-    let prepared = setup::prepare(&mut plan, start)?;
+fn begin(layers: Layers, start: Start<'_>) -> Result<(Plan, Prepared, RunDir), CommandError> {
+    let (mut plan, origins) = layers.resolve::<Plan>()?;
+    let prepared = setup::prepare(&mut plan, start).map_err(|error| name_flags(error.into(), &origins))?;
     let run_dir = new_run_dir(&plan)?;
     write(&run_dir.plan(), &to_yaml(&serde_json::to_value(&plan).unwrap_or_default()))?;
     Ok((plan, prepared, run_dir))
