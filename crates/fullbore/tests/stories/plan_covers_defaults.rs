@@ -9,6 +9,9 @@ fn plan(mut layers: Layers) -> Plan {
     let (plan, _) = layers.resolve::<Plan>().unwrap();
     plan.data.check().unwrap();
     plan.check().unwrap();
+    plan.memory.check().unwrap();
+    plan.buffer.check().unwrap();
+    plan.placement.check().unwrap();
     plan
 }
 
@@ -59,6 +62,31 @@ fn every_recipe_is_a_plan_that_can_run() {
         seen += 1;
     }
     assert!(seen > 0);
+}
+
+#[test]
+fn recipes_for_landmarks_choose_among_those_of_their_data_sets() {
+    let aariz =
+        "A ANS B Me N Or Pog PNS Pn R S Ar Co Gn Go Po LPM LIT LMT UPM UIA UIT UMT LIA Li Ls N` Pog` Sn";
+    let aariz: Vec<String> = aariz.split(' ').map(String::from).collect();
+    let faces: Vec<String> = (0..68).map(|n| n.to_string()).collect();
+    for (recipe, names, trained) in
+        [("landmarks-1024", &aariz, 29), ("landmarks-lowmem", &aariz, 12), ("faces", &faces, 68)]
+    {
+        let mut layers = Layers::new();
+        layers.add_file(format!("../../recipes/{recipe}.yaml").as_ref()).unwrap();
+        let mut plan = plan(layers);
+        plan.landmarks.names = Some(names.clone());
+        let chosen = plan.chosen().unwrap().unwrap();
+        assert_eq!(chosen.numbers.len(), trained, "{recipe}");
+        if let Some(pairs) = chosen.flip_pairs {
+            // All of 68 points but those on the middle line have a partner.
+            let mut sides: Vec<_> = pairs.iter().flat_map(|&(left, right)| [left, right]).collect();
+            sides.sort_unstable();
+            let middle = [8, 27, 28, 29, 30, 33, 51, 57, 62, 66];
+            assert_eq!(sides, (0..68).filter(|n| !middle.contains(n)).collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]
