@@ -11,7 +11,7 @@ fn every_path_in_the_architecture_exists() {
         eprintln!("skipped: no ARCHITECTURE.md beside the crates");
         return;
     };
-    let folders = ["crates", "recipes", "fixtures", "bench", "records", "scripts"];
+    let folders = ["crates", "recipes", "fixtures", "bench", "records", "scripts", "docs"];
     let named: Vec<&str> = text
         .split('`')
         .skip(1)
