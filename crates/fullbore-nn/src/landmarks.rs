@@ -280,11 +280,12 @@ mod tests {
         let refused = |change: fn(&mut LandmarksConfig)| {
             let mut config = config(&["a", "b"]);
             change(&mut config);
-            config.check().and_then(|()| config.choose(None).map(drop)).unwrap_err().to_string()
+            let wrong = config.check().and_then(|()| config.choose(None).map(drop)).unwrap_err();
+            format!("{}: {}: {}", wrong.key, wrong.value, wrong.allowed)
         };
         assert_eq!(
             refused(|c| c.chosen = Some(by_name(&["z"]))),
-            "landmarks.use: z cannot work: numbers below 2, or names of the data set: a, b"
+            "landmarks.use: z: numbers below 2, or names of the data set: a, b"
         );
         assert!(refused(|c| c.chosen = Some(vec![])).starts_with("landmarks.use: []"));
         assert!(refused(|c| c.chosen = Some(by_name(&["a", "a"]))).ends_with("each landmark once"));
