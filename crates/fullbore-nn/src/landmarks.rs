@@ -285,7 +285,7 @@ mod tests {
         };
         assert_eq!(
             refused(|c| c.chosen = Some(by_name(&["z"]))),
-            "landmarks.use: z cannot work: numbers below 2, or names of the data set: a, b"
+            "landmarks.use: z: numbers below 2, or names of the data set: a, b"
         );
         assert!(refused(|c| c.chosen = Some(vec![])).starts_with("landmarks.use: []"));
         assert!(refused(|c| c.chosen = Some(by_name(&["a", "a"]))).ends_with("each landmark once"));
