@@ -317,6 +317,10 @@ impl Plan {
             Some(decay) if !(decay > 0.0 && decay < 1.0) => {
                 Err(refuse("ema.decay", decay, "between 0 and 1, or null for no average"))
             }
+            Task::Landmarks if self.model.deep_supervision > 0 => {
+                let allowed = "0: heat-maps are trained at the finest level alone";
+                Err(refuse("model.deep_supervision", self.model.deep_supervision, allowed))
+            }
             _ => Ok(()),
         }
     }

@@ -320,6 +320,7 @@ pub fn finish(plan: &Plan, device: Device) -> Result<Finish, TrainError> {
 }
 
 /// What points become on the device.
+        levels: 1 + plan.model.deep_supervision as usize,
 fn landmarks(plan: &Plan, device: Device) -> Result<Option<Landmarks>, TrainError> {
     let Some(chosen) = plan.chosen()? else { return Ok(None) };
     let (input, stride) = (canvas(plan), plan.model.output_stride());
