@@ -54,6 +54,7 @@ impl Trained {
             channels_out.ok_or_else(|| PredictError::Classes { path: checkpoint.into(), classes })?;
         recipe.model.check().map_err(|wrong| PredictError::Model { path: checkpoint.into(), wrong })?;
         let device = device.resolve()?;
+        recipe.precision.apply()?;
         let mut params = Params::new(device);
         let channels = i64::from(recipe.data.channels);
         let model = recipe.model.build(&mut params, channels, channels_out, &recipe.norm)?;

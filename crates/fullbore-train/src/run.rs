@@ -8,8 +8,8 @@ use fullbore_data::{FaultPolicy, Hooks, Loader, LoaderConfig};
 use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
 use fullbore_feed::Fed;
 use fullbore_governor::{Attempt, Decision, Governor, Outcome};
-use fullbore_nn::compute::{device_name, precision_name};
-use fullbore_torch::{empty_device_cache, reset_device_peak};
+use fullbore_nn::compute::{PrecisionChoice, device_name};
+use fullbore_torch::{Device, empty_device_cache, reset_device_peak};
 
 use crate::TrainError;
 use crate::best;
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
             run_dir: self.run_dir.path().display().to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             device: device_name(self.ground.device),
-            precision: precision_name(self.ground.precision).into(),
+            precision: self.plan.precision.name_on(self.ground.device).into(),
             threads: fullbore_torch::num_threads() as u64,
             workers: self.ground.workers as u64,
             n_train: self.ground.data.train.len() as u64,
@@ -281,6 +281,9 @@ impl<'a> Run<'a> {
     }
 
     /// Samples per forward pass.
+        if self.plan.precision == PrecisionChoice::Tf32 && self.ground.device == Device::Cpu {
+            self.reporter.warn("precision is tf32, which CPUs do not have: they compute in fp32");
+        }
     fn micro(&self) -> usize {
         self.governor.micro(self.sample_bytes)
     }

@@ -303,6 +303,7 @@ fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> 
     let settings = StepSettings {
         loss: plan.loss.clone(),
         precision,
+    plan.precision.apply()?;
         may_ignore: plan.may_ignore(),
         norm_group: plan.norm.group.map(|n| n as usize),
     };
