@@ -5,6 +5,7 @@
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files. [`resume`]: a run's newest one.
 //! - [`initial_weights`]: what a run begins with instead of fresh weights.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
+//! - [`phases`]: smaller images at the beginning. [`feeding`]: from files to the device that trains.
 //! - [`metric`]: what decides which evaluation is better. [`landmarks`]: which points are trained, and how they are judged.
 
 pub mod augmentation;
@@ -16,7 +17,7 @@ pub mod early_stop;
 pub mod ema;
 mod error;
 pub mod evaluate;
-mod feeding;
+pub mod feeding;
 mod fine_tune;
 pub mod initial_weights;
 pub mod landmarks;
@@ -24,6 +25,7 @@ mod log_window;
 pub mod memory;
 pub mod metric;
 mod notices;
+pub mod phases;
 pub mod plan;
 pub mod resume;
 pub mod run;

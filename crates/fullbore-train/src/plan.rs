@@ -21,6 +21,7 @@ use crate::early_stop::EarlyStopConfig;
 use crate::ema::EmaConfig;
 use crate::landmarks::{Chosen, LandmarksConfig};
 use crate::metric;
+use crate::phases::{self, PhaseConfig};
 use crate::schedule::ScheduleConfig;
 
 /// Everything a run needs to know, stored in the run folder as `plan.yaml` and in every checkpoint.
@@ -51,6 +52,9 @@ pub struct Plan {
     /// Which points are trained, where the loss is for landmarks.
     #[serde(default)]
     pub landmarks: LandmarksConfig,
+    /// Epochs at the beginning that see smaller images.
+    #[serde(default)]
+    pub phases: Vec<PhaseConfig>,
     /// Batches that wait ready on the device.
     #[serde(default)]
     pub buffer: BufferConfig,
@@ -123,6 +127,9 @@ pub struct EvalPlan {
     pub every: u64,
     /// Samples per forward pass; `None`: `batch.size`.
     pub batch: Option<usize>,
+    /// How many samples, evenly spread over the set, all evaluations but the one at the run's end look at; `None`: all.
+    #[serde(default)]
+    pub samples: Option<usize>,
 }
 
 /// Saving.
@@ -172,7 +179,20 @@ impl Plan {
         self.check_counts()?;
         self.check_model()?;
         self.check_numbers()?;
-        self.check_metric()
+        self.check_metric()?;
+        phases::check(self, Self::check_model)
+    }
+
+    /// Optimizer steps in one epoch over `samples` training samples.
+    pub fn steps_per_epoch(&self, samples: u64) -> u64 {
+        let batch = self.batch.size as u64;
+        if self.data.drop_last { samples / batch } else { samples.div_ceil(batch) }
+    }
+
+    /// Optimizer steps of the whole run.
+    pub fn steps_total(&self, samples: u64) -> u64 {
+        let all = self.steps_per_epoch(samples).saturating_mul(self.run.epochs);
+        all.min(self.run.steps.unwrap_or(u64::MAX))
     }
 
     /// Micro-batch to begin with, and the largest there will be.
@@ -196,6 +216,7 @@ impl Plan {
         self.data.void.is_some()
             || self.data.resize != Resize::Stretch
             || augments && self.augment.border == Border::Constant
+            || self.phases.iter().any(|phase| phase.of(self).may_ignore())
     }
 
     /// What the network learns: the loss says it.
@@ -242,6 +263,7 @@ impl Plan {
             ("batch.size", self.batch.size as u64),
             ("eval.every", self.eval.every),
             ("eval.batch", self.eval.batch.unwrap_or(1) as u64),
+            ("eval.samples", self.eval.samples.unwrap_or(1) as u64),
             ("checkpoint.every", self.checkpoint.every),
             ("checkpoint.every_steps", self.checkpoint.every_steps.unwrap_or(1)),
             ("checkpoint.keep_best", self.checkpoint.keep_best as u64),
@@ -295,6 +317,10 @@ impl Plan {
         self.loss.check(self.data.classes.len())?;
         match self.task() {
             Task::Masks => self.channels_out().map(drop),
+            Task::Landmarks if self.model.deep_supervision > 0 => {
+                let allowed = "0: heat-maps are trained at the finest level alone";
+                Err(refuse("model.deep_supervision", self.model.deep_supervision, allowed))
+            }
             // How many there are is known once the data set is open.
             Task::Landmarks if self.data.resize == Resize::Crop => {
                 Err(refuse("data.resize", "crop", "stretch or letterbox: landmarks want all of the image"))
@@ -316,10 +342,6 @@ impl Plan {
         match self.ema.decay {
             Some(decay) if !(decay > 0.0 && decay < 1.0) => {
                 Err(refuse("ema.decay", decay, "between 0 and 1, or null for no average"))
-            }
-            Task::Landmarks if self.model.deep_supervision > 0 => {
-                let allowed = "0: heat-maps are trained at the finest level alone";
-                Err(refuse("model.deep_supervision", self.model.deep_supervision, allowed))
             }
             _ => Ok(()),
         }

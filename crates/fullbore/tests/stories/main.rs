@@ -30,4 +30,6 @@ mod run_folders_are_never_overwritten;
 mod stops_early;
 mod synth_makes_sets_that_train;
 mod the_same_losses_twice;
+mod trains_progressively;
 mod trains_to_the_end;
+mod validates_on_a_part;
