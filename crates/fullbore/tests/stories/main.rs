@@ -10,6 +10,7 @@ mod bad_pictures_are_named;
 mod bad_settings_are_refused;
 mod begins_with_given_weights;
 mod bench_data_shows_where_time_goes;
+mod bench_step_takes_turns;
 mod canvases_score_on_the_native_grid;
 mod checkpoints_are_checked;
 mod checkpoints_as_asked;
