@@ -48,7 +48,7 @@ def main() -> int:
         sets = {"data.size": row.size, "model.base": 16, "batch.size": row.batch, "loss.name": "bce",
                 "precision": row.precision, "device": device}
         change = f"{ours} bench step {' '.join(f'--set {k}={v}' for k, v in sets.items())} "
-        change += f"--steps {row.steps} --warm {row.warm} --json"
+        change += f"--steps {row.steps} --warm {row.warm} --passes 1 --json"
         out = options.out / f"{device}_{row.size}_{row.precision}.txt"
         out.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run([sys.executable, str(here / "pairs.py"), "--pairs", str(options.pairs), "--key", "step_ms.median",

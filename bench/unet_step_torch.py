@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--base", type=int, default=16, help="width of the first level")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--classes", type=int, default=1)
-    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--dtype", choices=["fp32", "tf32", "bf16"], default="fp32")
     parser.add_argument("--steps", type=int, default=50, help="timed steps")
     parser.add_argument("--warm", type=int, default=8, help=f"steps before the clock starts, at least {LEAST_WARM_UP}")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -60,6 +60,8 @@ def measure(o: argparse.Namespace) -> dict[str, object]:
     torch.set_num_threads(o.threads)
     if cuda:
         torch.backends.cudnn.benchmark = True
+        if o.dtype in ("fp32", "tf32"):
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = o.dtype == "tf32"
     torch.manual_seed(0)
     model = UNet(inputs=3, classes=o.classes, base=o.base).to(device, memory_format=torch.channels_last)
     model.train()

@@ -93,6 +93,9 @@ pub enum Event {
         epoch: u64,
         /// Steps done so far.
         step: u64,
+        /// Images scored.
+        #[serde(default)]
+        images: u64,
         /// Validation loss.
         #[serde(with = "number")]
         loss: f64,
@@ -117,6 +120,9 @@ pub enum Event {
         epoch: u64,
         /// Steps done so far.
         step: u64,
+        /// Images scored.
+        #[serde(default)]
+        images: u64,
         /// Validation loss.
         #[serde(with = "number")]
         loss: f64,
@@ -232,6 +238,17 @@ pub enum Event {
         reason: String,
         /// What it does, a line for each operation.
         operations: Vec<String>,
+    },
+    /// Images of another size are trained on from here on.
+    PhaseStarted {
+        /// Its number, from 0.
+        phase: u64,
+        /// How many there are, what comes after the plan's own included.
+        phases: u64,
+        /// Its first epoch, or the one that the run goes on in.
+        epoch: u64,
+        /// Width and height of the network's input, pixels.
+        size: [u32; 2],
     },
     /// How batches come to the device.
     Feeding {
@@ -501,6 +518,7 @@ mod tests {
             Event::Evaluated {
                 epoch: 2,
                 step: 9,
+                images: 6,
                 loss: 0.5,
                 dice: 0.5,
                 dice_per_class: scores.clone(),
@@ -512,6 +530,7 @@ mod tests {
             Event::LandmarksEvaluated {
                 epoch: 2,
                 step: 9,
+                images: 6,
                 loss: 0.5,
                 nme: Some(0.05),
                 mre_px: Some(2.0),
@@ -521,6 +540,7 @@ mod tests {
                 failure_rate: None,
                 seconds: 1.0,
             },
+            Event::PhaseStarted { phase: 0, phases: 2, epoch: 3, size: [64, 32] },
             Event::Feeding { mode: "CPU mode".into(), buffer: 4 },
             Event::BufferWarm { batches: 4, seconds: 0.5 },
             Event::CheckpointSaved { kind: CheckpointKind::Best, path: "x".into(), step: 9 },

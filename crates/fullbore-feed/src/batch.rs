@@ -11,7 +11,7 @@ use crate::augment::{DeviceTwin, Points};
 use crate::landmarks::{HeatmapBatch, Landmarks};
 
 /// A batch on the device, still in bytes where the device finishes it: a quarter of what floats would hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DeviceBatch {
     /// u8 or f32 [B, H, W, C]
     images: Tensor,
@@ -30,7 +30,7 @@ pub enum Targets {
 }
 
 /// What is left to do for images.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Left {
     /// Bytes: normalise.
     Normalize,
@@ -89,6 +89,21 @@ impl DeviceBatch {
             }),
         };
         Ok(Self { images: self.images.to_device(device)?, targets, ..self })
+    }
+
+    /// The same batch in memory of its own. A clone shares it, on the CPU with the loader, which waits until it is free.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn copy(&self) -> Result<Self> {
+        let targets = match &self.targets {
+            Targets::Masks(masks) => Targets::Masks(masks.copy()?),
+            Targets::Points(Points { places, visibility }) => {
+                Targets::Points(Points { places: places.copy()?, visibility: visibility.copy()? })
+            }
+        };
+        let (position, left) = (self.position, self.left.clone());
+        Ok(Self { images: self.images.copy()?, targets, position, left })
     }
 
     /// Bytes that it holds on the device.

@@ -70,7 +70,8 @@ impl Direct {
                 }
                 brought => brought,
             };
-            Ok(Fed { batch: brought?, next, bad_samples: self.loader.bad_samples() })
+            let (bad_samples, loading) = (self.loader.bad_samples(), self.loader.stats());
+            Ok(Fed { batch: brought?, next, bad_samples, loading })
         }))
     }
 }

@@ -1,6 +1,6 @@
 //! Where a model computes, and in which arithmetic: the keys `device` and `precision`.
 
-use fullbore_torch::{Device, Error, Kind};
+use fullbore_torch::{Device, Error, Kind, set_tf32};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Where a model computes.
@@ -20,6 +20,9 @@ pub enum PrecisionChoice {
     Auto,
     /// IEEE single precision.
     Fp32,
+    /// Single precision, but convolutions and matrix products round their factors to TF32, where the device is CUDA;
+    /// elsewhere it is fp32.
+    Tf32,
     /// bfloat16 for convolutions and matrix products.
     Bf16,
     /// IEEE half precision for convolutions and matrix products, with a loss scale. For GPUs without bf16: CPUs compute
@@ -45,13 +48,35 @@ impl PrecisionChoice {
     /// The type that convolutions run in, `None` for fp32.
     pub fn resolve(self, device: Device) -> Option<Kind> {
         match self {
-            PrecisionChoice::Fp32 => None,
+            PrecisionChoice::Fp32 | PrecisionChoice::Tf32 => None,
             PrecisionChoice::Bf16 => Some(Kind::BFloat16),
             PrecisionChoice::Fp16 => Some(Kind::Half),
             PrecisionChoice::Auto => match device {
                 Device::Cuda(_) => Some(Kind::BFloat16),
                 _ => cpu_has_fast_bf16().then_some(Kind::BFloat16),
             },
+        }
+    }
+}
+
+impl PrecisionChoice {
+    /// Tells libtorch how to compute in fp32, where that was asked for. Holds for the whole process.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn apply(self) -> Result<(), Error> {
+        match self {
+            PrecisionChoice::Fp32 => set_tf32(false),
+            PrecisionChoice::Tf32 => set_tf32(true),
+            PrecisionChoice::Auto | PrecisionChoice::Bf16 | PrecisionChoice::Fp16 => Ok(()),
+        }
+    }
+
+    /// The arithmetic that a device really gives: `fp32`, `tf32`, `bf16` or `fp16`.
+    pub fn name_on(self, device: Device) -> &'static str {
+        match (self, device) {
+            (PrecisionChoice::Tf32, Device::Cuda(_)) => "tf32",
+            _ => precision_name(self.resolve(device)),
         }
     }
 }
@@ -99,11 +124,37 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// The name that `precision:` accepts.
+/// The name of a lower precision, or `fp32`.
 pub fn precision_name(precision: Option<Kind>) -> &'static str {
     match precision {
         None => "fp32",
         Some(Kind::BFloat16) => "bf16",
         Some(_) => "fp16",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fullbore_torch::{start, tf32};
+
+    use super::*;
+
+    #[test]
+    fn tf32_is_named_where_it_is() {
+        let named = |choice: PrecisionChoice| [Device::Cpu, Device::Cuda(0)].map(|on| choice.name_on(on));
+        assert_eq!(named(PrecisionChoice::Tf32), ["fp32", "tf32"]);
+        assert_eq!(named(PrecisionChoice::Fp32), ["fp32", "fp32"]);
+        assert_eq!(named(PrecisionChoice::Fp16), ["fp16", "fp16"]);
+    }
+
+    #[test]
+    fn fp32_and_tf32_say_what_they_mean() {
+        start();
+        for (choice, expected) in
+            [(PrecisionChoice::Tf32, true), (PrecisionChoice::Bf16, true), (PrecisionChoice::Fp32, false)]
+        {
+            choice.apply().unwrap();
+            assert_eq!(tf32(), expected, "{choice:?}");
+        }
     }
 }

@@ -91,6 +91,7 @@ impl Trained {
         let channels_out =
             channels_out.ok_or_else(|| PredictError::Classes { path: checkpoint.into(), classes })?;
         let device = device.resolve()?;
+        recipe.precision.apply()?;
         let mut params = Params::new(device);
         let channels = i64::from(recipe.data.channels);
         let model = recipe.model.build(&mut params, channels, channels_out, &recipe.norm)?;

@@ -23,6 +23,18 @@ extern "C" int fb_set_deterministic(int on, int* previous) {
 
 extern "C" int fb_is_deterministic() { return at::globalContext().deterministicAlgorithms() ? 1 : 0; }
 
+extern "C" int fb_set_tf32(int on) {
+  return guard([&] {
+    at::globalContext().setAllowTF32CuBLAS(on != 0);
+    at::globalContext().setAllowTF32CuDNN(on != 0);
+  });
+}
+
+extern "C" int fb_tf32() {
+  auto& context = at::globalContext();
+  return context.allowTF32CuBLAS() && context.allowTF32CuDNN() ? 1 : 0;
+}
+
 extern "C" int fb_manual_seed(uint64_t seed) {
   return guard([&] { at::manual_seed(seed); });
 }

@@ -113,6 +113,8 @@ void fb_cpu_memory_release_cached();
 // process-wide state
 int fb_set_deterministic(int on, int* previous);
 int fb_is_deterministic();
+int fb_set_tf32(int on);
+int fb_tf32();
 int fb_manual_seed(uint64_t seed);
 int fb_rng_state(int device_type, int device_index, at::Tensor** out);
 int fb_set_rng_state(int device_type, int device_index, at::Tensor* state);

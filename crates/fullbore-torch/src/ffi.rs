@@ -170,6 +170,8 @@ unsafe extern "C" {
 
     pub(crate) fn fb_set_deterministic(on: c_int, previous: *mut c_int) -> c_int;
     pub(crate) fn fb_is_deterministic() -> c_int;
+    pub(crate) fn fb_set_tf32(on: c_int) -> c_int;
+    pub(crate) fn fb_tf32() -> c_int;
     pub(crate) fn fb_manual_seed(seed: u64) -> c_int;
     pub(crate) fn fb_rng_state(device_type: c_int, device_index: c_int, out: *mut *mut C_tensor) -> c_int;
     pub(crate) fn fb_set_rng_state(device_type: c_int, device_index: c_int, state: *mut C_tensor) -> c_int;

@@ -43,7 +43,7 @@ pub use list::TensorList;
 pub use optimizer::{Clip, Gate, Moments, Scaler, UpdateGroup, UpdateRule, optimizer_step};
 pub use process::{
     Runtime, capability, keep_freed_memory, library_folder, manual_seed, num_threads, parallel_info,
-    rng_state, set_rng_state, start,
+    rng_state, set_rng_state, set_tf32, start, tf32,
 };
 pub use recompute::{is_recomputing, recompute};
 pub use stream::{Mark, use_side_stream};

@@ -49,6 +49,20 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Says whether CUDA's convolutions and matrix products of fp32 tensors may round their factors to TF32: 10 bits of mantissa
+/// instead of 23. Of its own accord libtorch rounds in convolutions and not in matrix products. Holds for the whole
+/// process; nothing else computes in TF32.
+pub fn set_tf32(on: bool) -> Result<()> {
+    // SAFETY: a plain value.
+    check("set_tf32", unsafe { ffi::fb_set_tf32(on.into()) })
+}
+
+/// Whether both may.
+pub fn tf32() -> bool {
+    // SAFETY: no arguments.
+    unsafe { ffi::fb_tf32() != 0 }
+}
+
 /// Seeds the default generators of all devices (`torch.manual_seed`).
 pub fn manual_seed(seed: u64) -> Result<()> {
     // SAFETY: a plain value.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fullbore_augment::cpu::{Augmenter, Layout, PixelsMut};
-use fullbore_augment::{AugmentDevice, Policy};
+use fullbore_augment::{AugmentDevice, AugmentError, Policy};
 use fullbore_data::{PixelKind, SampleStage};
 use fullbore_events::{Event, Reporter};
 use fullbore_feed::OnDevice;
@@ -65,10 +65,7 @@ impl Augmentation {
     /// # Errors
     /// When a key of the policy cannot work, or the device fails.
     pub fn decide(plan: &Plan, device: Device, workers: usize) -> Result<Self, TrainError> {
-        let canvas = Size::new(plan.data.size.width, plan.data.size.height);
-        let landmarks =
-            plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks).map(Vec::len);
-        let policy = Arc::new(plan.augment.resolve(canvas, canvas, landmarks)?);
+        let policy = Arc::new(policy(plan)?);
         let operations = policy.describe();
         if operations.is_empty() {
             let (side, why) = (Side::Off, "the policy is empty".into());
@@ -105,6 +102,16 @@ impl Augmentation {
             operations: self.operations.clone(),
         });
     }
+}
+
+/// What a plan's augmentation draws from.
+///
+/// # Errors
+/// When one of its keys cannot work.
+pub(crate) fn policy(plan: &Plan) -> Result<Policy, AugmentError> {
+    let canvas = plan.data.size.into();
+    let landmarks = plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks).map(Vec::len);
+    plan.augment.resolve(canvas, canvas, landmarks)
 }
 
 /// Tries both twins on a few made-up samples, once: a run that goes would have to change its loader's workers and its

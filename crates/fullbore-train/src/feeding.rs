@@ -4,16 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fullbore_data::{Loader, LoaderConfig};
+use fullbore_data::{FaultPolicy, Hooks, Loader, LoaderConfig};
+use fullbore_events::{Event, Reporter};
 use fullbore_feed::{Feed, StageConfig};
 use fullbore_governor::buffer::{BufferConfig, BufferNeeds, BufferPlan, BufferSize, Warming, may_start};
 use fullbore_governor::placement::{GpuSeen, Placement, Seat};
 use fullbore_nn::compute::DeviceChoice;
 use fullbore_torch::{CudaState, Device, device_memory};
+use fullbore_types::{Position, SampleId};
 
 use crate::TrainError;
 use crate::augmentation::Augmentation;
+use crate::caching::Caching;
+use crate::notices;
 use crate::plan::Plan;
+use crate::setup::{self, Prepared};
 
 /// How often a run that waits for its buffer looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -52,12 +57,90 @@ pub(crate) fn device(seat: Seat) -> Device {
     }
 }
 
+/// The training batches of a run, from the files to the device that trains.
+pub struct Pipeline {
+    /// Gives them in order.
+    pub feed: Feed,
+    /// Where decoded samples are kept.
+    pub caching: Caching,
+    /// Host memory of the batches on their way.
+    pub slab_bytes: u64,
+}
+
+/// Which training batches.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// The first.
+    pub from: Position,
+    /// The epoch that gives none any more.
+    pub end_epoch: u64,
+    /// Samples that are known to be bad.
+    pub known_bad: Vec<SampleId>,
+}
+
+impl Pipeline {
+    /// Starts loading, and waits until the buffer is full. Tells the reporter what it decides. `plan` is that of the
+    /// phase; `ground` has been [fitted](crate::setup::fit) to it.
+    ///
+    /// # Errors
+    /// When there is nothing to load, the device fails, or memory or threads are lacking.
+    pub fn start(
+        plan: &Plan,
+        ground: &Prepared,
+        stretch: Stretch,
+        reporter: &Reporter,
+        stop: &AtomicBool,
+    ) -> Result<Self, TrainError> {
+        let Stretch { from, end_epoch, known_bad } = stretch;
+        let config = LoaderConfig {
+            epochs: end_epoch,
+            faults: FaultPolicy { known_bad, ..plan.data.fault_policy() },
+            hooks: Hooks {
+                notify: Some(notices::to_events(ground.data.train.clone(), reporter.clone())),
+                pin: fullbore_feed::pin_for(ground.device),
+            },
+            stage: ground.augment.stage.clone(),
+            ..setup::loader_config(plan, ground.workers)
+        };
+        let caching = Caching::decide(plan, &ground.data, &config);
+        caching.announce(reporter);
+        caching.keep_out_of_tensors();
+        let config = LoaderConfig { cache: caching.cache.clone(), ..config };
+        let mut feeding = Feeding::plan(plan, ground.placement, &config)?;
+        let config = feeding.loader(config)?;
+        let slab_bytes = config.ring_bytes().unwrap_or(0) as u64;
+        let loader = Loader::start(ground.data.train.clone(), config, from)?;
+        let feed = feeding.start(loader, &ground.augment)?;
+        let start_delay = plan.placement.start_delay();
+        let mode = feeding.announce(start_delay);
+        reporter.emit(Event::Feeding { mode, buffer: feeding.buffer.size as u64 });
+        let warmed = warm_up(&feed, start_delay, stop);
+        if let Some(level) = feed.level() {
+            let (batches, seconds) = (level.waiting as u64, warmed.as_secs_f64());
+            reporter.emit(Event::BufferWarm { batches, seconds });
+        }
+        Ok(Self { feed, caching, slab_bytes })
+    }
+}
+
+/// Bytes that a run's batches will take where the model trains.
+///
+/// # Errors
+/// When the device does not tell its memory, or not even two batches fit into the host's.
+pub(crate) fn bytes_beside_the_model(plan: &Plan, ground: &Prepared) -> Result<u64, TrainError> {
+    let config =
+        LoaderConfig { stage: ground.augment.stage.clone(), ..setup::loader_config(plan, ground.workers) };
+    let mut feeding = Feeding::plan(plan, ground.placement, &config)?;
+    let slabs = feeding.loader(config)?.ring_bytes().unwrap_or(0) as u64;
+    Ok(feeding.bytes_beside_the_model(slabs))
+}
+
 /// How a run's batches come to the device.
-pub(crate) struct Feeding {
+struct Feeding {
     /// Who does what.
-    pub(crate) placement: Placement,
+    placement: Placement,
     /// How many batches wait.
-    pub(crate) buffer: BufferPlan,
+    buffer: BufferPlan,
     batch_bytes: u64,
 }
 
@@ -67,7 +150,7 @@ impl Feeding {
     ///
     /// # Errors
     /// When the device does not tell its memory.
-    pub(crate) fn plan(plan: &Plan, placement: Placement, loader: &LoaderConfig) -> Result<Self, TrainError> {
+    fn plan(plan: &Plan, placement: Placement, loader: &LoaderConfig) -> Result<Self, TrainError> {
         let device = device(placement.data());
         let on_cpu = device == Device::Cpu;
         let alone = matches!(placement, Placement::Single(_));
@@ -87,7 +170,7 @@ impl Feeding {
     }
 
     /// The loader's settings, with room for batches that wait in the loader's own memory.
-    pub(crate) fn loader(&mut self, mut config: LoaderConfig) -> Result<LoaderConfig, TrainError> {
+    fn loader(&mut self, mut config: LoaderConfig) -> Result<LoaderConfig, TrainError> {
         if device(self.placement.data()) == Device::Cpu && self.buffer.size > 0 {
             config.prefetch += self.buffer.size;
             let slabs = config.slabs().map_err(fullbore_data::DataError::from)?;
@@ -99,7 +182,7 @@ impl Feeding {
 
     /// Bytes that batches take where the model trains: those that wait there, and the one that is trained on. `slabs` is
     /// what they take on the host.
-    pub(crate) fn bytes_beside_the_model(&self, slabs: u64) -> u64 {
+    fn bytes_beside_the_model(&self, slabs: u64) -> u64 {
         let (data, model) = (self.placement.data(), self.placement.model());
         let waiting = if data == model { self.buffer.size as u64 } else { 0 };
         match device(model) {
@@ -109,7 +192,7 @@ impl Feeding {
     }
 
     /// The mode for people.
-    pub(crate) fn announce(&self, start_delay: Duration) -> String {
+    fn announce(&self, start_delay: Duration) -> String {
         self.placement.announce(&self.buffer, start_delay)
     }
 
@@ -117,7 +200,7 @@ impl Feeding {
     ///
     /// # Errors
     /// When the device fails or a thread cannot be started.
-    pub(crate) fn start(&self, loader: Loader, augment: &Augmentation) -> Result<Feed, TrainError> {
+    fn start(&self, loader: Loader, augment: &Augmentation) -> Result<Feed, TrainError> {
         let stage = StageConfig {
             data: device(self.placement.data()),
             model: device(self.placement.model()),
@@ -129,7 +212,7 @@ impl Feeding {
 }
 
 /// Waits until the buffer is full and `start_delay` is over, or until nothing more comes, or `stop`. How long it took.
-pub(crate) fn warm_up(feed: &Feed, start_delay: Duration, stop: &AtomicBool) -> Duration {
+fn warm_up(feed: &Feed, start_delay: Duration, stop: &AtomicBool) -> Duration {
     let start = Instant::now();
     while let Some(level) = feed.level() {
         let now = Warming { elapsed: start.elapsed(), full: level.full, ended: level.ended };

@@ -6,6 +6,7 @@
 //! - [`evaluate`]: scores on the native pixel grid. [`checkpoint`]: state in and out of files. [`resume`]: a run's newest one.
 //! - [`initial_weights`]: what a run begins with instead of fresh weights.
 //! - [`schedule`], [`ema`], [`early_stop`]: learning rate, average of the weights, the end before the end.
+//! - [`phases`]: smaller images at the beginning. [`feeding`]: from files to the device that trains.
 //! - [`metric`]: what decides which evaluation is better.
 
 pub mod augmentation;
@@ -17,13 +18,14 @@ pub mod early_stop;
 pub mod ema;
 mod error;
 pub mod evaluate;
-mod feeding;
+pub mod feeding;
 mod fine_tune;
 pub mod initial_weights;
 mod log_window;
 pub mod memory;
 pub mod metric;
 mod notices;
+pub mod phases;
 pub mod plan;
 mod rehearsal;
 pub mod resume;

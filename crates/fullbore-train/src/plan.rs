@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use fullbore_augment::{AugmentConfig, Border};
-use fullbore_data::{DataConfig, Resize};
+use fullbore_data::{Crop, DataConfig, Resize};
 use fullbore_governor::MemoryConfig;
 use fullbore_governor::buffer::BufferConfig;
 use fullbore_governor::placement::PlacementConfig;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::early_stop::EarlyStopConfig;
 use crate::ema::EmaConfig;
 use crate::metric;
+use crate::phases::{self, PhaseConfig};
 use crate::schedule::ScheduleConfig;
 use crate::step_mode::StepMode;
 
@@ -52,6 +53,9 @@ pub struct Plan {
     /// Which points are trained, where the loss is for landmarks.
     #[serde(default)]
     pub landmarks: LandmarksConfig,
+    /// Epochs at the beginning that see smaller images.
+    #[serde(default)]
+    pub phases: Vec<PhaseConfig>,
     /// Batches that wait ready on the device.
     #[serde(default)]
     pub buffer: BufferConfig,
@@ -127,6 +131,9 @@ pub struct EvalPlan {
     pub every: u64,
     /// Samples per forward pass; `None`: `batch.size`.
     pub batch: Option<usize>,
+    /// How many samples, evenly spread over the set, all evaluations but the one at the run's end look at; `None`: all.
+    #[serde(default)]
+    pub samples: Option<usize>,
 }
 
 /// Saving.
@@ -176,7 +183,20 @@ impl Plan {
         self.check_counts()?;
         self.check_model()?;
         self.check_numbers()?;
-        self.check_metric()
+        self.check_metric()?;
+        phases::check(self, Self::check_model)
+    }
+
+    /// Optimizer steps in one epoch over `samples` training samples.
+    pub fn steps_per_epoch(&self, samples: u64) -> u64 {
+        let batch = self.batch.size as u64;
+        if self.data.drop_last { samples / batch } else { samples.div_ceil(batch) }
+    }
+
+    /// Optimizer steps of the whole run.
+    pub fn steps_total(&self, samples: u64) -> u64 {
+        let all = self.steps_per_epoch(samples).saturating_mul(self.run.epochs);
+        all.min(self.run.steps.unwrap_or(u64::MAX))
     }
 
     /// Micro-batch to begin with, and the largest there will be.
@@ -185,12 +205,6 @@ impl Plan {
             Micro::Auto => self.batch.size,
             Micro::Count(n) => n.min(self.batch.size),
         }
-    }
-
-    /// Optimizer steps in an epoch of `samples`.
-    pub fn steps_per_epoch(&self, samples: u64) -> u64 {
-        let batch = self.batch.size as u64;
-        if self.data.drop_last { samples / batch } else { samples.div_ceil(batch) }
     }
 
     /// Whether BatchNorm has nothing to take statistics of in a single sample: the deepest feature map is one pixel.
@@ -212,6 +226,7 @@ impl Plan {
         self.data.void.is_some()
             || self.data.resize != Resize::Stretch
             || augments && self.augment.border == Border::Constant
+            || self.phases.iter().any(|phase| phase.of(self).may_ignore())
     }
 
     /// What the network learns: the loss says it.
@@ -258,6 +273,7 @@ impl Plan {
             ("batch.size", self.batch.size as u64),
             ("eval.every", self.eval.every),
             ("eval.batch", self.eval.batch.unwrap_or(1) as u64),
+            ("eval.samples", self.eval.samples.unwrap_or(1) as u64),
             ("checkpoint.every", self.checkpoint.every),
             ("checkpoint.every_steps", self.checkpoint.every_steps.unwrap_or(1)),
             ("checkpoint.keep_best", self.checkpoint.keep_best as u64),
@@ -306,7 +322,15 @@ impl Plan {
         }
         self.loss.check(self.data.classes.len())?;
         match self.task() {
+            Task::Masks if self.data.crop != Crop::None => {
+                let allowed = "none: masks are scored on the whole image; crops are for landmarks";
+                Err(refuse("data.crop", self.data.crop, allowed))
+            }
             Task::Masks => self.channels_out().map(drop),
+            Task::Landmarks if self.model.deep_supervision > 0 => {
+                let allowed = "0: heat-maps are trained at the finest level alone";
+                Err(refuse("model.deep_supervision", self.model.deep_supervision, allowed))
+            }
             // How many there are is known once the data set is open.
             Task::Landmarks if self.data.resize == Resize::Crop => {
                 Err(refuse("data.resize", "crop", "stretch or letterbox: landmarks want all of the image"))

@@ -1,15 +1,16 @@
 //! The story of a run: set up, then epochs of steps, evaluations and checkpoints, then the summary.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fullbore_data::{FaultPolicy, Hooks, Loader, LoaderConfig};
+use fullbore_data::Source;
 use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
-use fullbore_feed::Fed;
+use fullbore_feed::{Fed, Feed};
 use fullbore_governor::{Attempt, Change, Decision, Governor, Outcome};
-use fullbore_nn::compute::{device_name, precision_name};
-use fullbore_torch::{empty_device_cache, reset_device_peak};
+use fullbore_nn::compute::{PrecisionChoice, device_name};
+use fullbore_torch::{Device, empty_device_cache, reset_device_peak};
 
 use crate::TrainError;
 use crate::best;
@@ -17,14 +18,14 @@ use crate::caching::Caching;
 use crate::checkpoint::{self, Best, Progress};
 use crate::clock::Clock;
 use crate::evaluate::{EvalSettings, Scored, Scores, evaluate, mean_dice};
-use crate::feeding::{Feeding, warm_up};
+use crate::feeding::{Pipeline, Stretch, bytes_beside_the_model};
 use crate::log_window::{LogReading, LogWindow};
 use crate::memory;
-use crate::notices;
+use crate::phases::Phase;
 use crate::plan::Plan;
 use crate::rehearsal;
 use crate::setup::{self, Prepared};
-use crate::step::{Phase, StepOutcome};
+use crate::step::{self, StepOutcome};
 
 pub use crate::clock::WARM_UP_STEPS;
 
@@ -76,7 +77,11 @@ struct Run<'a> {
     reporter: &'a Reporter,
     started: Instant,
     ground: Prepared,
+    /// What the present epoch is trained with.
+    phase: Phase,
     eval: EvalSettings,
+    /// What evaluations on the way look at: the validation set, or a part of it.
+    val: Arc<dyn Source>,
     governor: Governor,
     /// Most bytes that the plan allows the device's memory.
     budget: Option<u64>,
@@ -104,8 +109,7 @@ impl<'a> Run<'a> {
         reporter: &'a Reporter,
     ) -> Result<Self, TrainError> {
         let samples = ground.data.train.len() as u64;
-        let steps_per_epoch = plan.steps_per_epoch(samples);
-        let steps_total = (steps_per_epoch * plan.run.epochs).min(plan.run.steps.unwrap_or(u64::MAX));
+        let (steps_per_epoch, steps_total) = (plan.steps_per_epoch(samples), plan.steps_total(samples));
         let step = ground.progress.step;
         let budget = memory::budget(plan, ground.device)?;
         if let Some(bytes) = budget {
@@ -124,10 +128,12 @@ impl<'a> Run<'a> {
             run_dir,
             reporter,
             started: Instant::now(),
+            phase: Phase::at(plan, samples, ground.progress.position.epoch),
             eval: setup::eval_settings(plan, budget)?,
+            val: setup::spread(plan, &ground.data.val),
             governor: memory::governor(plan, ground.progress.governor.clone()),
             budget,
-            sample_bytes: memory::sample_bytes(plan),
+            sample_bytes: 0,
             slab_bytes: 0,
             steps_per_epoch,
             steps_total,
@@ -147,44 +153,13 @@ impl<'a> Run<'a> {
         if self.governor.recomputes() {
             self.ground.engine.params.set_recompute(true);
         }
-        let from = self.ground.progress.position;
-        let hooks = Hooks {
-            notify: Some(notices::to_events(self.ground.data.train.clone(), self.reporter.clone())),
-            pin: fullbore_feed::pin_for(self.ground.device),
-        };
-        let config = LoaderConfig {
-            epochs: self.plan.run.epochs,
-            faults: FaultPolicy {
-                known_bad: self.ground.progress.bad_samples.clone(),
-                ..self.plan.data.fault_policy()
-            },
-            hooks,
-            stage: self.ground.augment.stage.clone(),
-            ..setup::loader_config(self.plan, self.ground.workers)
-        };
-        self.caching = Caching::decide(self.plan, &self.ground.data, &config);
-        self.caching.announce(self.reporter);
-        self.caching.keep_out_of_tensors();
-        let config = LoaderConfig { cache: self.caching.cache.clone(), ..config };
-        let mut feeding = Feeding::plan(self.plan, self.ground.placement, &config)?;
-        let config = feeding.loader(config)?;
-        self.slab_bytes = config.ring_bytes().unwrap_or(0) as u64;
         if !self.trained && self.ground.progress.governor.is_none() {
-            self.plan_memory(feeding.bytes_beside_the_model(self.slab_bytes))?;
+            self.plan_memory()?;
         }
-        let loader = Loader::start(self.ground.data.train.clone(), config, from)?;
-        let mut feed = feeding.start(loader, &self.ground.augment)?;
-        let start_delay = self.plan.placement.start_delay();
-        self.reporter
-            .emit(Event::Feeding { mode: feeding.announce(start_delay), buffer: feeding.buffer.size as u64 });
-        let warmed = warm_up(&feed, start_delay, stop);
-        if let Some(level) = feed.level() {
-            let (batches, seconds) = (level.waiting as u64, warmed.as_secs_f64());
-            self.reporter.emit(Event::BufferWarm { batches, seconds });
-        }
+        let mut feed = self.feed(stop)?;
         self.clock.restart();
         if self.trained {
-            self.scores = Some(self.score(self.log.epoch(&self.ground.progress, self.steps_per_epoch))?);
+            self.scores = Some(self.score(self.ground.data.val.clone())?);
         } else if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
             // It was stopped between the last step of an epoch and its evaluation.
             self.end_epoch()?;
@@ -217,6 +192,11 @@ impl<'a> Run<'a> {
             }
             if self.epoch_is_over() {
                 self.end_epoch()?;
+                if self.phase_is_over() {
+                    drop(feed);
+                    self.enter_phase()?;
+                    feed = self.feed(stop)?;
+                }
                 self.clock.restart();
             } else if save && self.log.is_finite() {
                 self.save_last()?;
@@ -227,13 +207,64 @@ impl<'a> Run<'a> {
         if self.log.is_finite() {
             self.save_last()?;
         }
-        let reason = self.stopped_early().filter(|_| status == RunStatus::Completed);
+        let completed = status == RunStatus::Completed;
+        if completed && !self.trained && self.val.len() < self.ground.data.val.len() {
+            self.scores = Some(self.score(self.ground.data.val.clone())?);
+        }
+        let reason = self.stopped_early().filter(|_| completed);
         if let Some(reason) = &reason {
             let Progress { step, .. } = self.ground.progress;
             let epoch = self.log.epoch(&self.ground.progress, self.steps_per_epoch);
             self.reporter.emit(Event::EarlyStopped { epoch, step, reason: reason.clone() });
         }
         Ok(self.finish(status, reason))
+    }
+
+    /// Starts the batches of the present phase.
+    fn feed(&mut self, stop: &AtomicBool) -> Result<Feed, TrainError> {
+        let Phase { end, plan, .. } = &self.phase;
+        if !self.plan.phases.is_empty() {
+            self.tell_phase();
+        }
+        self.sample_bytes = memory::sample_bytes(plan);
+        // What it kept must not count as taken.
+        self.caching = Caching::off();
+        let stretch = Stretch {
+            from: self.ground.progress.position,
+            end_epoch: self.plan.run.epochs.min(*end),
+            known_bad: self.ground.progress.bad_samples.clone(),
+        };
+        let Pipeline { feed, caching, slab_bytes } =
+            Pipeline::start(plan, &self.ground, stretch, self.reporter, stop)?;
+        (self.caching, self.slab_bytes) = (caching, slab_bytes);
+        Ok(feed)
+    }
+
+    fn tell_phase(&self) {
+        let Phase { number, plan, .. } = &self.phase;
+        let size = plan.data.size;
+        self.reporter.emit(Event::PhaseStarted {
+            phase: *number as u64,
+            phases: self.plan.phases.len() as u64 + 1,
+            epoch: self.ground.progress.position.epoch,
+            size: [size.width, size.height],
+        });
+    }
+
+    /// Whether the next batch belongs to another phase.
+    fn phase_is_over(&self) -> bool {
+        self.ground.progress.position.epoch >= self.phase.end
+            && self.ground.progress.step < self.steps_total
+            && self.stopped_early().is_none()
+    }
+
+    fn enter_phase(&mut self) -> Result<(), TrainError> {
+        let samples = self.ground.data.train.len() as u64;
+        self.phase = Phase::at(self.plan, samples, self.ground.progress.position.epoch);
+        let Prepared { engine, augment, workers, .. } = &mut self.ground;
+        *augment = setup::fit(engine, &self.phase.plan, *workers)?;
+        augment.announce(self.reporter);
+        Ok(())
     }
 
     /// Why the run ends before its last step, once early stopping has seen enough.
@@ -247,7 +278,7 @@ impl<'a> Run<'a> {
             run_dir: self.run_dir.path().display().to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             device: device_name(self.ground.device),
-            precision: precision_name(self.ground.precision).into(),
+            precision: self.plan.precision.name_on(self.ground.device).into(),
             step_mode: self.ground.step_mode.into(),
             threads: fullbore_torch::num_threads() as u64,
             workers: self.ground.workers as u64,
@@ -259,16 +290,20 @@ impl<'a> Run<'a> {
             steps_total: self.steps_total,
             plan: serde_json::to_value(self.plan).ok(),
         });
+        if self.plan.precision == PrecisionChoice::Tf32 && self.ground.device == Device::Cpu {
+            self.reporter.warn("precision is tf32, which CPUs do not have: they compute in fp32");
+        }
         if let Some(began_with) = &self.ground.began_with {
             self.reporter.emit(began_with.clone());
         }
         self.ground.augment.announce(self.reporter);
     }
 
-    /// Decides how batches are split at first, beside `batches` bytes of those that wait. After a resume the run knows.
-    fn plan_memory(&mut self, batches: u64) -> Result<(), TrainError> {
+    /// Decides how batches are split at first. After a resume the run knows.
+    fn plan_memory(&mut self) -> Result<(), TrainError> {
+        let batches = bytes_beside_the_model(&self.phase.plan, &self.ground)?;
         let limit = memory::limit(self.ground.device, self.budget, batches)?;
-        let (state, event) = rehearsal::plan_memory(self.plan, &mut self.ground.engine, limit)?;
+        let (state, event) = rehearsal::plan_memory(&self.phase.plan, &mut self.ground.engine, limit)?;
         self.reporter.emit(event);
         self.governor = memory::governor(self.plan, state.clone());
         self.ground.progress.governor = state;
@@ -276,7 +311,7 @@ impl<'a> Run<'a> {
     }
 
     /// One optimizer step, whatever micro-batch it takes.
-    fn step(&mut self, Fed { batch, next, bad_samples }: Fed) -> Result<(), TrainError> {
+    fn step(&mut self, Fed { batch, next, bad_samples, .. }: Fed) -> Result<(), TrainError> {
         let lr = self.lr();
         let samples = batch.len();
         let number = self.ground.progress.step + 1;
@@ -304,10 +339,10 @@ impl<'a> Run<'a> {
     }
 
     /// Reports that memory ran out, frees what can be freed, and lets the governor decide how to go on.
-    fn out_of_memory(&mut self, at: Phase, samples: usize, message: String) -> Result<(), TrainError> {
+    fn out_of_memory(&mut self, at: step::Phase, samples: usize, message: String) -> Result<(), TrainError> {
         let at = match at {
-            Phase::Forward => OutOfMemoryAt::Forward,
-            Phase::Backward => OutOfMemoryAt::Backward,
+            step::Phase::Forward => OutOfMemoryAt::Forward,
+            step::Phase::Backward => OutOfMemoryAt::Backward,
         };
         self.reporter.emit(Event::OutOfMemory {
             step: self.ground.progress.step,
@@ -318,7 +353,7 @@ impl<'a> Run<'a> {
         empty_device_cache(self.ground.device)?;
         match self.observe(Outcome::OutOfMemory, samples)? {
             Decision::GiveUp { why, fits } => {
-                let size = self.plan.data.size;
+                let size = self.phase.plan.data.size;
                 let message = format!("{message}; {why}; {fits}");
                 Err(TrainError::NothingFits { width: size.width, height: size.height, message })
             }
@@ -417,11 +452,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Scores the model on the validation set.
-    fn score(&mut self, epoch: u64) -> Result<Scores, TrainError> {
+    /// Scores the model on whole images.
+    fn score(&mut self, images: Arc<dyn Source>) -> Result<Scores, TrainError> {
+        let epoch = self.log.epoch(&self.ground.progress, self.steps_per_epoch);
         let cache = self.caching.cache.clone();
-        let samples =
-            setup::eval_loader(self.plan, self.ground.data.val.clone(), self.ground.workers, false, cache)?;
+        let samples = setup::eval_loader(self.plan, images, self.ground.workers, false, cache)?;
+        // Evaluations see images of data.size in every phase.
+        let whole = setup::finish(self.plan, self.ground.device)?;
+        let of_phase = std::mem::replace(&mut self.ground.engine.finish, whole);
         let (engine, eval, reporter, step) =
             (&self.ground.engine, &mut self.eval, self.reporter, self.ground.progress.step);
         let score = || {
@@ -439,13 +477,14 @@ impl<'a> Run<'a> {
             Some(ema) => ema.with_average(score)?,
             None => score()?,
         };
+        self.ground.engine.finish = of_phase;
         self.reporter.emit(evaluated(&scores, epoch, step));
         Ok(scores)
     }
 
     /// Scores the model, and draws all conclusions from that.
     fn evaluate(&mut self, epoch: u64) -> Result<(), TrainError> {
-        let scores = self.score(epoch)?;
+        let scores = self.score(self.val.clone())?;
         let (progress, metric) = (&mut self.ground.progress, self.plan.metric());
         let step = progress.step;
         let value_of = |metric: &str| scores.metric(metric).unwrap_or(f64::NAN);
@@ -542,7 +581,7 @@ impl<'a> Run<'a> {
 
 /// The event that tells of an evaluation.
 fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
-    let (loss, seconds) = (scores.loss, scores.seconds);
+    let (images, loss, seconds) = (scores.images as u64, scores.loss, scores.seconds);
     match &scores.of {
         Scored::Masks(classes) => {
             let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> f64| {
@@ -551,6 +590,7 @@ fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
             Event::Evaluated {
                 epoch,
                 step,
+                images,
                 loss,
                 dice: mean_dice(classes),
                 dice_per_class: per_class(|s| s.dice),
@@ -563,6 +603,7 @@ fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
         Scored::Landmarks(landmarks) => Event::LandmarksEvaluated {
             epoch,
             step,
+            images,
             loss,
             nme: landmarks.nme,
             mre_px: landmarks.all.mre_px,

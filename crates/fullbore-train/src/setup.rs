@@ -20,7 +20,7 @@ use fullbore_torch::{Deterministic, Device, Kind, Threads, manual_seed, num_thre
 use fullbore_types::Size;
 
 use crate::TrainError;
-use crate::augmentation::Augmentation;
+use crate::augmentation::{self, Augmentation};
 use crate::checkpoint::{Progress, Saved};
 use crate::ema::Ema;
 use crate::evaluate::{EvalOf, EvalSettings, LandmarkEval};
@@ -28,6 +28,7 @@ use crate::feeding;
 use crate::fine_tune;
 use crate::initial_weights;
 use crate::memory;
+use crate::phases::Phase;
 use crate::plan::{Plan, PlanError};
 use crate::step::{Engine, StepSettings};
 
@@ -98,11 +99,13 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
     }
     let compute = shares(plan, device).compute;
     let fewer_threads = (compute < num_threads()).then(|| Threads::new(compute));
-    let workers = workers(plan, device);
-    let augment = Augmentation::decide(plan, device, workers)?;
-    if let Some(on_device) = &augment.on_device {
-        engine.finish.twin = Some(on_device.twin(device)?);
+    for phase in &plan.phases {
+        // Refused now, not after hours.
+        augmentation::policy(&phase.of(plan))?;
     }
+    let workers = workers(plan, device);
+    let phase = Phase::at(plan, data.train.len() as u64, progress.position.epoch);
+    let augment = fit(&mut engine, &phase.plan, workers)?;
     Ok(Prepared {
         device,
         placement,
@@ -248,6 +251,17 @@ fn most_workers(plan: &Plan) -> Option<usize> {
     adjusts.then(|| shares(plan, device).most_workers)
 }
 
+/// What evaluations look at while a run trains: `eval.samples` of the validation set, evenly spread, or all of it.
+pub(crate) fn spread(plan: &Plan, val: &Arc<dyn Source>) -> Arc<dyn Source> {
+    match plan.eval.samples {
+        Some(n) if n < val.len() => {
+            let ids = (0..n as u64).map(|i| (i * val.len() as u64 / n as u64) as u32);
+            Arc::new(Renumbered::subset(val.clone(), ids.collect()))
+        }
+        _ => val.clone(),
+    }
+}
+
 /// Starts a pass over the validation set. `keep_native` keeps the images at their own size, to be looked at; `cache`
 /// keeps the samples for the next pass.
 pub fn eval_loader(
@@ -310,6 +324,7 @@ pub fn engine(plan: &Plan, device: Device, precision: Option<Kind>) -> Result<En
 type Network = (Params, Box<dyn Model>);
 
 fn network(plan: &Plan, device: Device) -> Result<Network, TrainError> {
+    plan.precision.apply()?;
     manual_seed(plan.run.seed)?;
     let mut params = Params::new(device);
     let model =
@@ -326,9 +341,22 @@ fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> 
         precision,
         may_ignore: plan.may_ignore(),
         norm_group: plan.norm.group.map(|n| n as usize),
+        levels: 1 + plan.model.deep_supervision as usize,
     };
     let finish = finish(plan, params.device())?;
     Ok(Engine::new(model, params, optimizer, ema, finish, settings)?)
+}
+
+/// Makes an engine ready for training batches of a plan, augmented or not; says how they are to be augmented.
+///
+/// # Errors
+/// When a key of the augmentation cannot work, or the device fails.
+pub fn fit(engine: &mut Engine, plan: &Plan, workers: usize) -> Result<Augmentation, TrainError> {
+    let device = engine.params.device();
+    let augment = Augmentation::decide(plan, device, workers)?;
+    engine.finish = finish(plan, device)?;
+    engine.finish.twin = augment.on_device.as_ref().map(|on_device| on_device.twin(device)).transpose()?;
+    Ok(augment)
 }
 
 /// What turns a plan's batches into network input and targets. Augmentation on the device is added where it is decided.

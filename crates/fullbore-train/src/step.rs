@@ -48,6 +48,8 @@ pub struct StepSettings {
     pub may_ignore: bool,
     /// Samples that share BatchNorm statistics; `None`: the whole batch.
     pub norm_group: Option<usize>,
+    /// Resolutions of masks that have a loss: 1, and one for each level of `model.deep_supervision`.
+    pub levels: usize,
 }
 
 /// What became of an attempt.
@@ -226,10 +228,22 @@ impl Engine {
         logits.to_kind(Kind::Float)
     }
 
+    /// The same at all levels that have a head, the finest first: for training alone.
+    fn deep_logits(&self, images: &Tensor) -> Result<Vec<Tensor>> {
+        let levels = {
+            let _autocast = Autocast::new(self.params.device(), self.settings.precision)?;
+            self.model.forward_levels(images)?
+        };
+        levels.iter().map(|logits| logits.to_kind(Kind::Float)).collect()
+    }
+
     fn forward(&self, step: &OpenStep, end: usize) -> Result<Tensor> {
         self.faults.check(FaultPoint::Forward, step.number)?;
         let micro = step.batch.finish(step.next..end, &self.finish)?;
         match (micro.targets, &step.totals) {
+            (MicroTargets::Masks(masks), Totals::Masks(totals)) if self.settings.levels > 1 => {
+                self.settings.loss.share_levels(&self.deep_logits(&micro.images)?, &masks, totals)
+            }
             (MicroTargets::Masks(masks), Totals::Masks(totals)) => {
                 self.settings.loss.share(&self.logits(&micro.images)?, &masks, totals)
             }
@@ -248,7 +262,8 @@ impl Engine {
         let loss = &self.settings.loss;
         match (targets, loss.heatmap(), &self.finish.landmarks) {
             (Targets::Masks(masks), None, _) => {
-                Ok(Totals::Masks(StepTotals::of(masks, self.settings.may_ignore, loss)?))
+                let StepSettings { may_ignore, levels, .. } = self.settings;
+                Ok(Totals::Masks(StepTotals::of_levels(masks, may_ignore, loss, levels)?))
             }
             (Targets::Points(points), Some(loss), Some(landmarks)) => {
                 Ok(Totals::Landmarks(loss, HeatmapTargets::total(&landmarks.weights(points)?)?))

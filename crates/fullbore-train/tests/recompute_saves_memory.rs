@@ -28,6 +28,7 @@ fn two_steps(recompute: bool) -> (u64, Vec<Vec<u8>>) {
         precision: None,
         may_ignore: false,
         norm_group: Some(2),
+        levels: 1,
     };
     let mut engine = Engine::new(model, params, optimizer, None, finish, settings).unwrap();
 

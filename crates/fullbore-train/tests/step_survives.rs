@@ -51,6 +51,7 @@ fn engine(kind: NormKind, activation: Activation) -> Engine {
         precision: None,
         may_ignore: true,
         norm_group: Some(2),
+        levels: 1,
     };
     Engine::new(model, params, optimizer, None, finish, settings).unwrap()
 }

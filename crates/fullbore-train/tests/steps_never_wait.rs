@@ -47,6 +47,7 @@ fn engine(name: OptimizerName, scaled: bool, clip_value: Option<f64>) -> Engine 
         precision: None,
         may_ignore: true,
         norm_group: Some(2),
+        levels: 1,
     };
     let finish = Finish { normalize, twin: None, landmarks: None };
     Engine::new(model, params, optimizer, ema, finish, settings).unwrap()

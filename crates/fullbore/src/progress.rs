@@ -53,6 +53,15 @@ pub struct Progress<W: Write> {
 struct Totals {
     epochs: u64,
     steps: u64,
+    n_val: u64,
+}
+
+impl Totals {
+    /// How much of the validation set was scored, when that is not all of it.
+    fn part_of_val(&self, images: u64) -> String {
+        let part = (1..self.n_val).contains(&images);
+        if part { format!(" on {images} of {} images", self.n_val) } else { String::new() }
+    }
 }
 
 impl Progress<std::io::Stderr> {
@@ -136,7 +145,7 @@ impl<W: Write + Send> Sink for Progress<W> {
                 steps_total,
                 ..
             } => {
-                self.totals = Totals { epochs: *epochs, steps: *steps_total };
+                self.totals = Totals { epochs: *epochs, steps: *steps_total, n_val: *n_val };
                 self.line(&format!("run folder: {run_dir}"));
                 self.line(&format!(
                     "{device}, {precision}, {}, {}; {} and {n_val} for validation; {} parameters",
@@ -166,14 +175,24 @@ impl<W: Write + Send> Sink for Progress<W> {
                     )
                 });
             }
-            Event::Evaluated { epoch, loss, dice, dice_per_class, seconds, .. } => {
-                let classes = scores(dice_per_class);
+            Event::Evaluated { epoch, images, loss, dice, dice_per_class, seconds, .. } => {
+                let (classes, of) = (scores(dice_per_class), self.totals.part_of_val(*images));
                 self.line(&format!(
-                    "epoch {} evaluated: dice {dice:.4}{classes}, loss {loss:.4}, {seconds:.1} s",
+                    "epoch {} evaluated{of}: dice {dice:.4}{classes}, loss {loss:.4}, {seconds:.1} s",
                     epoch + 1
                 ));
             }
-            Event::LandmarksEvaluated { epoch, loss, nme, mre_px, mre_mm, failure_rate, seconds, .. } => {
+            Event::LandmarksEvaluated {
+                epoch,
+                images,
+                loss,
+                nme,
+                mre_px,
+                mre_mm,
+                failure_rate,
+                seconds,
+                ..
+            } => {
                 let percent_of =
                     |value: &Option<f64>| value.map_or("-".into(), |v| format!("{:.2} %", 100.0 * v));
                 let mre = match (mre_mm, mre_px) {
@@ -182,11 +201,16 @@ impl<W: Write + Send> Sink for Progress<W> {
                     (None, None) => "-".into(),
                 };
                 self.line(&format!(
-                    "epoch {} evaluated: nme {}, mean radial error {mre}, failures {}, loss {loss:.4}, {seconds:.1} s",
+                    "epoch {} evaluated{}: nme {}, mean radial error {mre}, failures {}, loss {loss:.4}, {seconds:.1} s",
                     epoch + 1,
+                    self.totals.part_of_val(*images),
                     percent_of(nme),
                     percent_of(failure_rate),
                 ));
+            }
+            Event::PhaseStarted { phase, phases, epoch, size: [width, height] } => {
+                let (phase, epoch) = (phase + 1, epoch + 1);
+                self.line(&format!("phase {phase} of {phases} from epoch {epoch}: {width}x{height} pixels"));
             }
             Event::Feeding { mode, .. } => self.line(mode),
             Event::BufferWarm { batches, seconds } => {
@@ -380,6 +404,7 @@ mod tests {
         Event::Evaluated {
             epoch: 0,
             step: 3,
+            images: 6,
             loss: 0.4,
             dice: 0.79,
             dice_per_class: dice.clone(),

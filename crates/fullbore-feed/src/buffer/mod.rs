@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use fullbore_data::{DataError, HostBatch, Loader};
+use fullbore_data::{DataError, HostBatch, Loader, LoaderStats};
 use fullbore_governor::buffer::BufferPlan;
 use fullbore_torch::{Device, Mark, empty_device_cache, use_side_stream};
 use fullbore_types::{Position, SampleId};
@@ -30,6 +30,8 @@ pub struct Fed {
     pub next: Position,
     /// The samples that have been replaced by others so far.
     pub bad_samples: Vec<SampleId>,
+    /// What the loader had done when it gave the batch, those that it prepared ahead included.
+    pub loading: LoaderStats,
 }
 
 /// Batches that wait ready on the device, made by a thread of their own. Dropping it ends the thread.
@@ -111,8 +113,9 @@ fn make_all(mut loader: Loader, stage: &StageConfig, queue: &Queue<Made>) -> Res
     let mut bytes = 0;
     while queue.wait_for_room(bytes) {
         let Some(batch) = loader.next() else { return Ok(()) };
-        let (batch, bad_samples) = (batch?, loader.bad_samples());
-        let Some(fed) = bring(&stage, batch, bad_samples, queue)? else { return Ok(()) };
+        let batch = batch?;
+        let remember = (loader.bad_samples(), loader.stats());
+        let Some(fed) = bring(&stage, batch, remember, queue)? else { return Ok(()) };
         bytes = fed.batch.bytes();
         let mark = Mark::here(stage.last_device())?;
         queue.put(Ok((fed, mark)), bytes);
@@ -125,14 +128,14 @@ fn make_all(mut loader: Loader, stage: &StageConfig, queue: &Queue<Made>) -> Res
 fn bring(
     stage: &Stage,
     batch: HostBatch,
-    bad_samples: Vec<SampleId>,
+    (bad_samples, loading): (Vec<SampleId>, LoaderStats),
     queue: &Queue<Made>,
 ) -> Result<Option<Fed>, FeedError> {
     let next = batch.next_position();
     let batch = Arc::new(batch);
     loop {
         match stage.bring(&batch) {
-            Ok(batch) => return Ok(Some(Fed { batch, next, bad_samples })),
+            Ok(batch) => return Ok(Some(Fed { batch, next, bad_samples, loading })),
             Err(error) if error.is_out_of_memory() && queue.shrink() => {
                 empty_device_cache(stage.last_device())?;
                 if !queue.wait_for_a_take() {

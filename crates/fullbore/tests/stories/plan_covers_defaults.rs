@@ -119,6 +119,7 @@ fn a_stored_plan_reads_back_as_it_was() {
         "ema.decay=0.999",
         "activation=recompute",
         "eval.batch=1",
+        "phases=[{until: 0.5, size: [32, 64], augment: minimal}, {epoch: 9, size: 64}]",
         "checkpoint.metric='dice_per_class.x: y'",
     ] {
         layers.add_set(set).unwrap();

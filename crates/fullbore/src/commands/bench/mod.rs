@@ -11,7 +11,7 @@ use super::CommandError;
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(super) enum BenchCommand {
-    /// The training step alone, on one batch that lies on the device already
+    /// The training step: on a batch that lies on the device, with the run's own data, and beside PyTorch
     Step(step::StepArgs),
     /// Loading alone: files to ready batches, beside a raw loop of the same decoders
     Data(data::DataArgs),
