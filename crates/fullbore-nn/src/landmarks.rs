@@ -281,7 +281,7 @@ mod tests {
             let mut config = config(&["a", "b"]);
             change(&mut config);
             let error = config.check().and_then(|()| config.choose(None).map(drop)).unwrap_err();
-            format!("{}: {} cannot work: {}", error.key, error.value, error.allowed)
+            format!("{}: {}: {}", error.key, error.value, error.allowed)
         };
         assert_eq!(
             refused(|c| c.chosen = Some(by_name(&["z"]))),
