@@ -91,6 +91,8 @@ impl<T> Queue<T> {
         loop {
             if let Some((item, bytes)) = state.waiting.pop_front() {
                 state.bytes -= bytes;
+                // Until the maker has found out otherwise.
+                state.full = false;
                 self.emptied.notify_one();
                 return Some(item);
             }
