@@ -81,14 +81,7 @@ impl DeviceBatch {
 
     /// The batch on another device, or as it is.
     pub(crate) fn move_to(self, device: Device) -> Result<Self> {
-        let targets = match self.targets {
-            Targets::Masks(masks) => Targets::Masks(masks.to_device(device)?),
-            Targets::Points(Points { places, visibility }) => Targets::Points(Points {
-                places: places.to_device(device)?,
-                visibility: visibility.to_device(device)?,
-            }),
-        };
-        Ok(Self { images: self.images.to_device(device)?, targets, ..self })
+        self.map(|tensor| tensor.to_device(device))
     }
 
     /// The same batch in memory of its own. A clone shares it, on the CPU with the loader, which waits until it is free.
@@ -96,14 +89,16 @@ impl DeviceBatch {
     /// # Errors
     /// When memory runs out.
     pub fn copy(&self) -> Result<Self> {
+        self.clone().map(Tensor::copy)
+    }
+
+    /// The same done to all tensors.
+    fn map(self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let targets = match &self.targets {
-            Targets::Masks(masks) => Targets::Masks(masks.copy()?),
-            Targets::Points(Points { places, visibility }) => {
-                Targets::Points(Points { places: places.copy()?, visibility: visibility.copy()? })
-            }
+            Targets::Masks(masks) => Targets::Masks(f(masks)?),
+            Targets::Points(points) => Targets::Points(points.map(&f)?),
         };
-        let (position, left) = (self.position, self.left.clone());
-        Ok(Self { images: self.images.copy()?, targets, position, left })
+        Ok(Self { images: f(&self.images)?, targets, ..self })
     }
 
     /// Bytes that it holds on the device.

@@ -91,10 +91,7 @@ impl Landmarks {
     fn choose(&self, points: &Points) -> Result<Points> {
         let chosen = match &self.chosen {
             None => points.clone(),
-            Some(numbers) => Points {
-                places: points.places.index_select(1, numbers)?,
-                visibility: points.visibility.index_select(1, numbers)?,
-            },
+            Some(numbers) => points.map(|tensor| tensor.index_select(1, numbers))?,
         };
         let (found, expected) = (chosen.visibility.size()[1], self.weights.size()[1]);
         match found == expected {

@@ -70,10 +70,12 @@ impl Points {
     /// # Errors
     /// When there are fewer.
     pub fn narrow(&self, start: i64, n: i64) -> Result<Self> {
-        Ok(Self {
-            places: self.places.narrow(0, start, n)?,
-            visibility: self.visibility.narrow(0, start, n)?,
-        })
+        self.map(|tensor| tensor.narrow(0, start, n))
+    }
+
+    /// The same done to both tensors.
+    pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self { places: f(&self.places)?, visibility: f(&self.visibility)? })
     }
 }
 

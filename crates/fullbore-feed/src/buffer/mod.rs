@@ -107,6 +107,8 @@ impl Drop for Buffer {
 
 /// The thread's life: until the loader ends, something fails, or nobody takes any more.
 fn make_all(mut loader: Loader, stage: &StageConfig, queue: &Queue<Made>) -> Result<(), FeedError> {
+    // On both devices: a copy between two orders their streams, and the model's own must not wait for it.
+    use_side_stream(stage.model)?;
     use_side_stream(stage.data)?;
     let stage = Stage::new(stage)?;
     // As large as the last one: batches of a run differ little.
