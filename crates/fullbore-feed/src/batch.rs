@@ -58,6 +58,34 @@ pub enum MicroTargets {
     Heatmaps(HeatmapBatch),
 }
 
+impl MicroBatch {
+    /// The same micro-batch in memory of its own.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn copy(&self) -> Result<Self> {
+        let targets = match &self.targets {
+            MicroTargets::Masks(masks) => MicroTargets::Masks(masks.copy()?),
+            MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }) => {
+                let (maps, points, weights) = (maps.copy()?, points.copy()?, weights.copy()?);
+                MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights })
+            }
+        };
+        Ok(Self { images: self.images.copy()?, targets })
+    }
+
+    /// Images and targets.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let targets = match &self.targets {
+            MicroTargets::Masks(masks) => [Some(masks), None, None],
+            MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }) => {
+                [Some(maps), Some(points), Some(weights)]
+            }
+        };
+        [Some(&self.images)].into_iter().chain(targets).flatten()
+    }
+}
+
 /// What finishing needs beside the batch.
 #[derive(Debug)]
 pub struct Finish {

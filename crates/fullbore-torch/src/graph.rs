@@ -31,8 +31,7 @@ impl Graph {
     /// share with it: what is left in it after a replay is lost with the next one of any of them.
     ///
     /// The work must have run before, so that algorithms are chosen and kernels loaded. It owns every tensor that it reads
-    /// or writes, but for parameters, gradients and buffers; these must stay where they are until the graph is dropped.
-    /// It must not wait for the device, nor bring values from the host.
+    /// or writes, also what backward writes: gradients. It must not wait for the device, nor bring values from the host.
     ///
     /// # Errors
     /// Those of `work`, [`crate::Error::OutOfMemory`] when there is no room for it, and what the driver refuses. Nothing
@@ -59,7 +58,7 @@ impl Graph {
     /// Those of the work on the CPU, which may have done a part of it; on CUDA what the driver refuses.
     pub fn replay(&self) -> Result<()> {
         match &self.recorded {
-            // SAFETY: `work` owns what it used, or its author promised in `record` that it stays.
+            // SAFETY: `work` owns what it used, as `record` asks for, and lives as long as this.
             Some(graph) => unsafe { graph.replay() },
             None => (self.work)(),
         }
