@@ -71,7 +71,8 @@ impl MicroBatch {
                 MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights })
             }
         };
-        Ok(Self { images: self.images.copy()?, targets })
+        // A plain copy is not channels_last.
+        Ok(Self { images: self.images.copy()?.channels_last()?, targets })
     }
 
     /// Images and targets.
@@ -223,6 +224,10 @@ mod tests {
         let ready = batch.finish(1..2, &Finish { normalize, twin: None, landmarks: None }).unwrap();
         assert_eq!(ready.images.size(), [1, 3, 2, 3]);
         assert!(ready.images.is_channels_last().unwrap());
+        let copy = ready.copy().unwrap();
+        assert!(copy.images.is_channels_last().unwrap());
+        let same = |(a, b): (&Tensor, &Tensor)| a.to_vec_f32().unwrap() == b.to_vec_f32().unwrap();
+        assert!(same((&copy.images, &ready.images)));
         let MicroTargets::Masks(masks) = ready.targets else { panic!("masks stay masks") };
         assert_eq!(masks.size(), [1, 2, 3]);
         let values = ready.images.to_vec_f32().unwrap();
