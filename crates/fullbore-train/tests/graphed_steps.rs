@@ -310,6 +310,47 @@ fn a_replay_without_room_changes_nothing() {
 }
 
 #[test]
+fn a_recording_without_room_leaves_its_size_eager() {
+    let _turn = turn();
+    if device() != Device::Cpu {
+        eprintln!("skipped: only the CPU has a budget that can be set");
+        return;
+    }
+    let _one = Threads::new(1);
+    let case = plain();
+    let (mut recorded, mut eager) = (engine(&case, true), engine(&case, false));
+    step(&mut recorded, &case, 1, BATCH, 4);
+    step(&mut eager, &case, 1, BATCH, 4);
+    // The third pass is the last that warms up, the fourth would be recorded: room for its input, but not for a copy of it.
+    let mut open = recorded.begin(batch(&case, 2, BATCH), 2).unwrap();
+    let mut news = Vec::new();
+    for kib in 0..200 {
+        // Ends the third pass where memory ran out in it, and the fourth before it has written anything.
+        release_cached_cpu_memory();
+        set_cpu_budget(Some(cpu_memory().in_use + (kib << 10)));
+        let outcome = recorded.advance(&mut open, 4).unwrap();
+        set_cpu_budget(None);
+        news = recorded.step_mode_news();
+        if !news.is_empty() || matches!(outcome, StepOutcome::Done) {
+            break;
+        }
+    }
+    assert!(
+        news.len() == 1 && news[0].starts_with("eager for micro-batches of 4: out of memory"),
+        "{news:?}"
+    );
+    assert!(matches!(recorded.advance(&mut open, 4).unwrap(), StepOutcome::Done));
+    recorded.update(open, 1e-2, 2).unwrap();
+    step(&mut eager, &case, 2, BATCH, 4);
+    for (number, micro, graphs) in [(3, 4, 0), (4, 2, 1), (5, 4, 1)] {
+        step(&mut recorded, &case, number, BATCH, micro);
+        step(&mut eager, &case, number, BATCH, micro);
+        assert_eq!(recorded.graphs(), graphs, "step {number}");
+    }
+    assert_same(&recorded, &eager, "one size is recorded, the other not");
+}
+
+#[test]
 fn three_recordings_live_at_most() {
     let _turn = turn();
     let _one = Threads::new(1);
