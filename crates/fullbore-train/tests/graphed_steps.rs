@@ -319,16 +319,17 @@ fn a_recording_without_room_leaves_its_size_eager() {
     let _one = Threads::new(1);
     let case = plain();
     let (mut recorded, mut eager) = (engine(&case, true), engine(&case, false));
-    step(&mut recorded, &case, 1, BATCH, 4);
-    step(&mut eager, &case, 1, BATCH, 4);
-    // The third pass is the last that warms up, the fourth would be recorded: room for its input, but not for a copy of it.
-    let mut open = recorded.begin(batch(&case, 2, BATCH), 2).unwrap();
+    for number in 1..=WARM_UP as u64 {
+        step(&mut recorded, &case, number, BATCH, BATCH);
+        step(&mut eager, &case, number, BATCH, BATCH);
+    }
+    // The next pass is to be recorded: more and more room, until there is enough for its input, but not for a copy of it.
+    let mut open = recorded.begin(batch(&case, 4, BATCH), 4).unwrap();
     let mut news = Vec::new();
     for kib in 0..200 {
-        // Ends the third pass where memory ran out in it, and the fourth before it has written anything.
         release_cached_cpu_memory();
         set_cpu_budget(Some(cpu_memory().in_use + (kib << 10)));
-        let outcome = recorded.advance(&mut open, 4).unwrap();
+        let outcome = recorded.advance(&mut open, BATCH).unwrap();
         set_cpu_budget(None);
         news = recorded.step_mode_news();
         if !news.is_empty() || matches!(outcome, StepOutcome::Done) {
@@ -336,13 +337,13 @@ fn a_recording_without_room_leaves_its_size_eager() {
         }
     }
     assert!(
-        news.len() == 1 && news[0].starts_with("eager for micro-batches of 4: out of memory"),
+        news.len() == 1 && news[0].starts_with("eager for micro-batches of 8: out of memory"),
         "{news:?}"
     );
-    assert!(matches!(recorded.advance(&mut open, 4).unwrap(), StepOutcome::Done));
-    recorded.update(open, 1e-2, 2).unwrap();
-    step(&mut eager, &case, 2, BATCH, 4);
-    for (number, micro, graphs) in [(3, 4, 0), (4, 2, 1), (5, 4, 1)] {
+    assert!(matches!(recorded.advance(&mut open, BATCH).unwrap(), StepOutcome::Done));
+    recorded.update(open, 1e-2, 4).unwrap();
+    step(&mut eager, &case, 4, BATCH, BATCH);
+    for (number, micro, graphs) in [(5, BATCH, 0), (6, 2, 1), (7, BATCH, 1)] {
         step(&mut recorded, &case, number, BATCH, micro);
         step(&mut eager, &case, number, BATCH, micro);
         assert_eq!(recorded.graphs(), graphs, "step {number}");
