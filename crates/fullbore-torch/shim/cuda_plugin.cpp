@@ -1,5 +1,5 @@
-// libfullbore_cuda.so, with cuda_graph.cpp: the few calls that only libtorch_cuda offers. Built beside the program, embedded in it, and
-// loaded after libtorch_cuda on machines with a driver, so that the program itself never needs CUDA to start.
+// libfullbore_cuda.so, with cuda_graph.cpp: the few calls that only libtorch_cuda offers. Built beside the program, embedded
+// in it, and loaded after libtorch_cuda on machines with a driver, so that the program itself never needs CUDA to start.
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>

@@ -72,7 +72,7 @@ impl Clock {
         (elapsed, waited)
     }
 
-    /// Time from the run's start to the end of its first step, in which data is found, kernels are chosen and so on.
+    /// Time from the run's start to the end of its first step: memory is planned, the first batch loaded, kernels are chosen.
     pub(crate) fn to_first_step(&self) -> Option<Duration> {
         self.to_first_step
     }

@@ -2,7 +2,7 @@
 //!
 //! A recording holds forward, loss and scaled backward over input of its own, into which each micro-batch is copied. What a
 //! replay does on the device is what the pass did, bit for bit; what the pass did on the host is done here: counters move
-//! as they moved when it ran, and everything else that the host decides is in [`Key`], or the same for a whole run. The
+//! as they moved when it ran, and everything else that the host decides is in `Key`, or the same for a whole run. The
 //! gradients stay where they are while recordings live, because these write to them.
 
 use std::rc::Rc;
@@ -15,10 +15,10 @@ use fullbore_torch::{
 use crate::pass::{Input, Pass};
 
 /// Most recordings that live at a time: a step of all samples, of a half and of a quarter.
-pub(crate) const MOST: usize = 3;
+const MOST: usize = 3;
 
 /// Passes of a kind before it is recorded: cuDNN chooses algorithms, kernels are loaded, gradients get their memory.
-pub(crate) const WARM_UP: usize = 3;
+const WARM_UP: usize = 3;
 
 /// Times that recordings make way for other memory in a run, before they are given up.
 const MOST_RETREATS: usize = 3;

@@ -349,7 +349,8 @@ impl<'a> Run<'a> {
         self.governor.micro(self.sample_bytes)
     }
 
-    /// Reports that memory ran out, frees what can be freed, and lets the governor decide how to go on.
+    /// Reports that memory ran out, frees what can be freed, and lets the governor decide how to go on. Recorded micro-batches
+    /// go first, and the same size is tried again without them.
     fn out_of_memory(&mut self, at: step::Phase, samples: usize, message: String) -> Result<(), TrainError> {
         let at = match at {
             step::Phase::Forward => OutOfMemoryAt::Forward,
@@ -364,7 +365,6 @@ impl<'a> Run<'a> {
         let made_way = self.ground.engine.make_way();
         empty_device_cache(self.ground.device)?;
         if made_way {
-            // What the recorded micro-batches held may be enough.
             return Ok(());
         }
         match self.observe(Outcome::OutOfMemory, samples)? {
