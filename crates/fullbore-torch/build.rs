@@ -74,7 +74,7 @@ fn build_cuda_plugin(torch: &Path, lib: &Path, plugin: &Path) -> Result<(), Stri
     }
     let mut build = compiler(torch);
     build
-        .file("shim/cuda_plugin.cpp")
+        .files(["shim/cuda_plugin.cpp", "shim/cuda_graph.cpp"])
         .pic(true)
         .flag("-isystem")
         .flag(cuda.join("include").to_str().ok_or("the path of the CUDA headers is not UTF-8")?);

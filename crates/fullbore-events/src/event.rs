@@ -265,6 +265,13 @@ pub enum Event {
         #[serde(with = "number")]
         seconds: f64,
     },
+    /// Steps reach the device in another way from here on, all or some of them.
+    StepModeChanged {
+        /// Steps done so far.
+        step: u64,
+        /// How, and why, as in [`Event::RunStarted`].
+        mode: String,
+    },
     /// The number of decoding threads was adjusted to what was measured.
     WorkersChanged {
         /// Threads before.
@@ -294,9 +301,12 @@ pub enum Event {
         status: RunStatus,
         /// Steps done.
         steps: u64,
-        /// Wall time from the first step, evaluations included.
+        /// Wall time of the run, evaluations included.
         #[serde(with = "number")]
         seconds: f64,
+        /// The part of it up to the end of its first step: memory is planned, the first batch loaded, kernels are chosen.
+        #[serde(default, with = "number::option")]
+        first_step_s: Option<f64>,
         /// Training samples per second, without evaluations and warm-up; high is good.
         #[serde(with = "number")]
         samples_per_s: f64,
@@ -566,11 +576,13 @@ mod tests {
             Event::CacheDecided { mode: "ram".into(), bytes: 7, reason: "all fits".into() },
             Event::Augmentation { side: "cpu".into(), reason: "r".into(), operations: vec!["flip".into()] },
             Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() },
+            Event::StepModeChanged { step: 3, mode: "graph (recorded)".into() },
             Event::Warning { message: "w\n\"".into() },
             Event::RunFinished {
                 status: RunStatus::Interrupted,
                 steps: 9,
                 seconds: 10.0,
+                first_step_s: Some(0.5),
                 samples_per_s: 30.0,
                 data_wait: 0.0,
                 best: Some(BestScore { metric: "dice".into(), value: 0.5, epoch: 2, step: 9 }),

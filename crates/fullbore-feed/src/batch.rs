@@ -58,6 +58,35 @@ pub enum MicroTargets {
     Heatmaps(HeatmapBatch),
 }
 
+impl MicroBatch {
+    /// The same micro-batch in memory of its own.
+    ///
+    /// # Errors
+    /// When memory runs out.
+    pub fn copy(&self) -> Result<Self> {
+        let targets = match &self.targets {
+            MicroTargets::Masks(masks) => MicroTargets::Masks(masks.copy()?),
+            MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }) => {
+                let (maps, points, weights) = (maps.copy()?, points.copy()?, weights.copy()?);
+                MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights })
+            }
+        };
+        // A plain copy is not channels_last.
+        Ok(Self { images: self.images.copy()?.channels_last()?, targets })
+    }
+
+    /// Images and targets.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let targets = match &self.targets {
+            MicroTargets::Masks(masks) => [Some(masks), None, None],
+            MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }) => {
+                [Some(maps), Some(points), Some(weights)]
+            }
+        };
+        [Some(&self.images)].into_iter().chain(targets).flatten()
+    }
+}
+
 /// What finishing needs beside the batch.
 #[derive(Debug)]
 pub struct Finish {
@@ -195,6 +224,10 @@ mod tests {
         let ready = batch.finish(1..2, &Finish { normalize, twin: None, landmarks: None }).unwrap();
         assert_eq!(ready.images.size(), [1, 3, 2, 3]);
         assert!(ready.images.is_channels_last().unwrap());
+        let copy = ready.copy().unwrap();
+        assert!(copy.images.is_channels_last().unwrap());
+        let same = |(a, b): (&Tensor, &Tensor)| a.to_vec_f32().unwrap() == b.to_vec_f32().unwrap();
+        assert!(same((&copy.images, &ready.images)));
         let MicroTargets::Masks(masks) = ready.targets else { panic!("masks stay masks") };
         assert_eq!(masks.size(), [1, 2, 3]);
         let values = ready.images.to_vec_f32().unwrap();

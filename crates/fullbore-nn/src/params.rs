@@ -85,6 +85,11 @@ impl Params {
         self.recompute.store(on, Ordering::Relaxed);
     }
 
+    /// Whether they are.
+    pub fn recomputes(&self) -> bool {
+        self.recompute.load(Ordering::Relaxed)
+    }
+
     /// The counters' values, in building order.
     pub fn counters(&self) -> Vec<i64> {
         self.counter_cells().map(|c| c.load(Ordering::Relaxed)).collect()

@@ -56,7 +56,7 @@ fn a_hundred_steps(scaled: bool) {
         let optimizer = Optimizer::new(&params, &config, scaled).unwrap();
         for step in 0..steps {
             let loss = loss_with(&gradients, &params, step as i64);
-            optimizer.scale_loss(&loss).unwrap().backward().unwrap();
+            optimizer.gate().scale_loss(&loss).unwrap().backward().unwrap();
             let lr = config.lr * (1.0 - step as f64 / (2 * steps) as f64);
             optimizer.step(lr, &loss.detach().unwrap()).unwrap();
             optimizer.drop_grads().unwrap();
@@ -91,7 +91,7 @@ fn state_put_into_a_new_optimizer_goes_on_as_the_old_one() {
         let steps = |optimizer: &Optimizer, steps: std::ops::Range<i64>| {
             for step in steps {
                 let loss = loss_with(&gradients, &params, step);
-                optimizer.scale_loss(&loss).unwrap().backward().unwrap();
+                optimizer.gate().scale_loss(&loss).unwrap().backward().unwrap();
                 optimizer.step(config.lr, &loss.detach().unwrap()).unwrap();
                 optimizer.drop_grads().unwrap();
             }

@@ -1,5 +1,5 @@
-// libfullbore_cuda.so: the few calls that only libtorch_cuda offers. Built beside the program, embedded in it, and
-// loaded after libtorch_cuda on machines with a driver, so that the program itself never needs CUDA to start.
+// libfullbore_cuda.so, with cuda_graph.cpp: the few calls that only libtorch_cuda offers. Built beside the program, embedded
+// in it, and loaded after libtorch_cuda on machines with a driver, so that the program itself never needs CUDA to start.
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
@@ -21,7 +21,7 @@ using fullbore::guard;
 extern "C" {
 
 // Raised whenever a signature below changes; the program refuses a plug-in of another version.
-int fbcuda_abi_version() { return 3; }
+int fbcuda_abi_version() { return 4; }
 
 // Name and compute capability (major * 10 + minor) of a device.
 int fbcuda_device_name(int device, char* name, size_t capacity, int* capability) {

@@ -86,6 +86,17 @@ extern "C" int fb_list_drop_grads(const fb_list* list) {
   });
 }
 
+extern "C" int fb_list_zero_grads(const fb_list* list) {
+  return guard([&] {
+    at::NoGradGuard no_grad;
+    std::vector<at::Tensor> grads;
+    for (const auto& t : list->tensors) {
+      if (t.grad().defined()) grads.push_back(t.grad());
+    }
+    if (!grads.empty()) at::_foreach_zero_(grads);
+  });
+}
+
 extern "C" int fb_foreach_copy(const fb_list* destination, const fb_list* source) {
   return guard([&] {
     at::NoGradGuard no_grad;

@@ -23,6 +23,14 @@ extern "C" int fb_set_deterministic(int on, int* previous) {
 
 extern "C" int fb_is_deterministic() { return at::globalContext().deterministicAlgorithms() ? 1 : 0; }
 
+extern "C" int fb_set_kernel_search(int on, int* previous) {
+  return guard([&] {
+    auto& context = at::globalContext();
+    *previous = context.benchmarkCuDNN() ? 1 : 0;
+    context.setBenchmarkCuDNN(on != 0);
+  });
+}
+
 extern "C" int fb_set_tf32(int on) {
   return guard([&] {
     at::globalContext().setAllowTF32CuBLAS(on != 0);

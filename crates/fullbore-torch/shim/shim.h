@@ -57,6 +57,7 @@ int fb_list_get(const fb_list* list, size_t i, at::Tensor** out);
 int fb_list_zeros_like(const fb_list* list, fb_list** out);
 int fb_list_clone(const fb_list* list, fb_list** out);
 int fb_list_drop_grads(const fb_list* list);
+int fb_list_zero_grads(const fb_list* list);  // those that there are
 int fb_foreach_copy(const fb_list* destination, const fb_list* source);
 int fb_foreach_zero(const fb_list* list);
 int fb_foreach_scale(const fb_list* list, double factor);
@@ -113,6 +114,7 @@ void fb_cpu_memory_release_cached();
 // process-wide state
 int fb_set_deterministic(int on, int* previous);
 int fb_is_deterministic();
+int fb_set_kernel_search(int on, int* previous);  // cuDNN's, among its algorithms
 int fb_set_tf32(int on);
 int fb_tf32();
 int fb_manual_seed(uint64_t seed);

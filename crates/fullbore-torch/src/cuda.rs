@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libfullbore_cuda.so"));
 
 /// Version of the plug-in's functions that this program calls.
-const PLUGIN_ABI: c_int = 3;
+const PLUGIN_ABI: c_int = 4;
 
 /// What was found when CUDA was looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +98,16 @@ type LoadKernel = unsafe extern "C" fn(*const c_char, *const c_char, *mut *mut c
 type Launch =
     unsafe extern "C" fn(*mut c_void, c_int, *const c_uint, *const c_uint, *mut *mut c_void) -> c_int;
 
+/// `int fbcuda_graph_begin(int device, void* beside, void** graph)`
+type GraphBegin = unsafe extern "C" fn(c_int, *mut c_void, *mut *mut c_void) -> c_int;
+
+/// `int fbcuda_graph_end(void* graph)` and `int fbcuda_graph_replay(void* graph)`
+type GraphCall = unsafe extern "C" fn(*mut c_void) -> c_int;
+
+/// `void fbcuda_graph_free(void* graph)`
+type GraphFree = unsafe extern "C" fn(*mut c_void);
+
+#[derive(Debug)]
 struct Plugin {
     device_name: DeviceName,
     pin: Pin,
@@ -105,6 +115,10 @@ struct Plugin {
     last_error: LastError,
     load_kernel: LoadKernel,
     launch: Launch,
+    graph_begin: GraphBegin,
+    graph_end: GraphCall,
+    graph_replay: GraphCall,
+    graph_free: GraphFree,
 }
 
 /// Empty until CUDA has been looked for; `None` without a usable plug-in.
@@ -196,6 +210,57 @@ impl Kernel {
     }
 }
 
+/// A CUDA graph: under recording, then ready to be replayed.
+#[derive(Debug)]
+pub(crate) struct CudaGraph {
+    graph: NonNull<c_void>,
+    plugin: &'static Plugin,
+}
+
+impl CudaGraph {
+    /// From now on what this thread asks of the device is recorded and not done, until [`CudaGraph::end`] or the value's
+    /// end. Memory is shared with `beside`, a finished graph.
+    pub(crate) fn begin(device: usize, beside: Option<&CudaGraph>) -> crate::Result<Self> {
+        let Some(Some(plugin)) = PLUGIN_FUNCTIONS.get() else {
+            return Err(crate::Error::Device { message: "the CUDA plug-in is not there".into() });
+        };
+        let beside = beside.map_or(std::ptr::null_mut(), |graph| graph.graph.as_ptr());
+        let mut graph = std::ptr::null_mut();
+        // SAFETY: a live graph or null, and a valid out-parameter.
+        plugin.check(unsafe { (plugin.graph_begin)(device as c_int, beside, &mut graph) })?;
+        let graph = NonNull::new(graph)
+            .ok_or_else(|| crate::Error::Device { message: "no graph came back".into() })?;
+        Ok(Self { graph, plugin })
+    }
+
+    /// Ends the recording. After an error the graph can only be dropped.
+    pub(crate) fn end(&mut self) -> crate::Result<()> {
+        // SAFETY: a live graph, and nobody else uses it now.
+        self.plugin.check(unsafe { (self.plugin.graph_end)(self.graph.as_ptr()) })
+    }
+
+    /// Does what was recorded.
+    ///
+    /// # Safety
+    /// All memory outside of the graph that the recorded work used is still there.
+    pub(crate) unsafe fn replay(&self) -> crate::Result<()> {
+        // SAFETY: a live graph; the rest is the caller's promise.
+        self.plugin.check(unsafe { (self.plugin.graph_replay)(self.graph.as_ptr()) })
+    }
+}
+
+impl Drop for CudaGraph {
+    fn drop(&mut self) {
+        // SAFETY: made by `begin`, and freed once.
+        unsafe { (self.plugin.graph_free)(self.graph.as_ptr()) };
+    }
+}
+
+/// Whether the plug-in is there: without it nothing can be recorded on CUDA.
+pub(crate) fn has_plugin() -> bool {
+    matches!(PLUGIN_FUNCTIONS.get(), Some(Some(_)))
+}
+
 /// PTX for the oldest GPUs that libtorch serves; drivers translate it for newer ones.
 pub(crate) fn ptx(source: &str) -> Result<String, String> {
     // NVRTC comes with libtorch but lies outside the search path. It looks for the second library by its bare name.
@@ -224,6 +289,16 @@ pub(crate) fn ptx(source: &str) -> Result<String, String> {
 }
 
 impl Plugin {
+    /// The error behind the code of a function that works with graphs.
+    fn check(&self, code: c_int) -> crate::Result<()> {
+        match code {
+            0 => Ok(()),
+            crate::ffi::OUT_OF_MEMORY => Err(crate::Error::OutOfMemory { message: self.last_error() }),
+            crate::ffi::DEVICE => Err(crate::Error::Device { message: self.last_error() }),
+            _ => Err(crate::Error::Invalid { op: "graph".into(), message: self.last_error() }),
+        }
+    }
+
     /// What the last failed call of this thread said.
     fn last_error(&self) -> String {
         // SAFETY: the plug-in keeps the NUL-terminated text until this thread's next call, and it is copied at once.
@@ -258,6 +333,10 @@ impl Plugin {
         let last_error = symbol(handle, c"fbcuda_last_error")?;
         let load_kernel = symbol(handle, c"fbcuda_load_kernel")?;
         let launch = symbol(handle, c"fbcuda_launch")?;
+        let graph_begin = symbol(handle, c"fbcuda_graph_begin")?;
+        let graph_end = symbol(handle, c"fbcuda_graph_end")?;
+        let graph_replay = symbol(handle, c"fbcuda_graph_replay")?;
+        let graph_free = symbol(handle, c"fbcuda_graph_free")?;
         // SAFETY: the signatures of this version of the plug-in, checked above.
         unsafe {
             Some(Self {
@@ -267,6 +346,10 @@ impl Plugin {
                 last_error: std::mem::transmute::<*mut c_void, LastError>(last_error),
                 load_kernel: std::mem::transmute::<*mut c_void, LoadKernel>(load_kernel),
                 launch: std::mem::transmute::<*mut c_void, Launch>(launch),
+                graph_begin: std::mem::transmute::<*mut c_void, GraphBegin>(graph_begin),
+                graph_end: std::mem::transmute::<*mut c_void, GraphCall>(graph_end),
+                graph_replay: std::mem::transmute::<*mut c_void, GraphCall>(graph_replay),
+                graph_free: std::mem::transmute::<*mut c_void, GraphFree>(graph_free),
             })
         }
     }

@@ -145,6 +145,7 @@ unsafe extern "C" {
     pub(crate) fn fb_list_zeros_like(list: *const CList, out: *mut *mut CList) -> c_int;
     pub(crate) fn fb_list_clone(list: *const CList, out: *mut *mut CList) -> c_int;
     pub(crate) fn fb_list_drop_grads(list: *const CList) -> c_int;
+    pub(crate) fn fb_list_zero_grads(list: *const CList) -> c_int;
     pub(crate) fn fb_foreach_copy(destination: *const CList, source: *const CList) -> c_int;
     pub(crate) fn fb_foreach_zero(list: *const CList) -> c_int;
     pub(crate) fn fb_foreach_scale(list: *const CList, factor: f64) -> c_int;
@@ -170,6 +171,7 @@ unsafe extern "C" {
 
     pub(crate) fn fb_set_deterministic(on: c_int, previous: *mut c_int) -> c_int;
     pub(crate) fn fb_is_deterministic() -> c_int;
+    pub(crate) fn fb_set_kernel_search(on: c_int, previous: *mut c_int) -> c_int;
     pub(crate) fn fb_set_tf32(on: c_int) -> c_int;
     pub(crate) fn fb_tf32() -> c_int;
     pub(crate) fn fb_manual_seed(seed: u64) -> c_int;

@@ -96,6 +96,34 @@ impl Drop for Deterministic {
     }
 }
 
+/// While it lives, cuDNN measures its algorithms for each new shape and keeps the fastest
+/// (`torch.backends.cudnn.benchmark`); not where determinism is asked for, because two runs would choose differently.
+/// Holds for the whole process.
+#[must_use = "the search ends when the guard is dropped"]
+pub struct KernelSearch {
+    previous: i32,
+}
+
+impl KernelSearch {
+    /// Switches the search on.
+    pub fn new() -> Result<Self> {
+        let mut previous = 0;
+        // SAFETY: plain values and a valid out-parameter.
+        check("kernel_search", unsafe {
+            ffi::fb_set_kernel_search((!is_deterministic()).into(), &mut previous)
+        })?;
+        Ok(Self { previous })
+    }
+}
+
+impl Drop for KernelSearch {
+    fn drop(&mut self) {
+        let mut ignored = 0;
+        // SAFETY: plain values and a valid out-parameter.
+        unsafe { ffi::fb_set_kernel_search(self.previous, &mut ignored) };
+    }
+}
+
 /// While it lives, libtorch splits one operation over a set number of threads (`torch.set_num_threads`).
 #[must_use = "the setting ends when the guard is dropped"]
 pub struct Threads {

@@ -18,6 +18,7 @@ mod device;
 mod error;
 mod ffi;
 mod functional;
+mod graph;
 mod guards;
 mod host_memory;
 mod host_reads;
@@ -35,7 +36,8 @@ pub use cuda::{CudaDevice, CudaState, PinnedHost};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};
 pub use functional::Outside;
-pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
+pub use graph::Graph;
+pub use guards::{Autocast, Deterministic, KernelSearch, NoGrad, Threads, is_deterministic};
 pub use host_memory::HostMemory;
 #[doc(hidden)]
 pub use host_reads::{HostReads, count_host_reads};

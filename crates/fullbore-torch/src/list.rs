@@ -69,6 +69,12 @@ impl TensorList {
         check("drop_grads", unsafe { ffi::fb_list_drop_grads(self.0) })
     }
 
+    /// Sets the gradients to zero, those that there are; they keep their memory (`zero_grad(set_to_none=False)`).
+    pub fn zero_grads(&self) -> Result<()> {
+        // SAFETY: a live list.
+        check("zero_grads", unsafe { ffi::fb_list_zero_grads(self.0) })
+    }
+
     /// Overwrites these tensors with the values of `source`, pair by pair.
     pub fn copy_(&self, source: &TensorList) -> Result<()> {
         if self.is_empty() {

@@ -72,8 +72,9 @@ pub enum Clip {
     Value(f64),
 }
 
-/// Counts on the device which steps counted, and the loss scale of fp16. Reading a tensor makes the host wait.
-#[derive(Debug)]
+/// Counts on the device which steps counted, and the loss scale of fp16. Reading a tensor makes the host wait. A clone shares
+/// the tensors.
+#[derive(Clone, Debug)]
 pub struct Gate {
     /// Updates so far, 0-dim f32.
     pub step: Tensor,
@@ -89,7 +90,7 @@ pub struct Gate {
 
 /// The loss scale of fp16: halved when a gradient is not finite, doubled after 2000 steps that were
 /// (`torch.amp.GradScaler`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Scaler {
     /// What the loss is multiplied by before backward, 0-dim f32.
     pub scale: Tensor,
@@ -116,6 +117,14 @@ impl Gate {
             skipped: zero()?,
             scaler: scaled.then(scaler).transpose()?,
         })
+    }
+
+    /// The loss to call backward on: times the loss scale where there is one.
+    pub fn scale_loss(&self, loss: &Tensor) -> Result<Tensor> {
+        match &self.scaler {
+            Some(scaler) => loss.mul(&scaler.scale),
+            None => Ok(loss.clone()),
+        }
     }
 }
 

@@ -168,7 +168,14 @@ impl Stage<'_> {
         let samples = (2 * micro).min(self.plan.batch.size);
         empty_device_cache(device)?;
         reset_device_peak(device)?;
-        let rehearsed = made_up(self.plan, samples, device).and_then(|batch| engine.rehearse(batch, micro));
+        let mut rehearsed =
+            made_up(self.plan, samples, device).and_then(|batch| engine.rehearse(batch, micro));
+        if device != Device::Cpu && matches!(rehearsed, Ok(StepOutcome::Done)) {
+            // The first time cuDNN searches among its algorithms, in memory that no later step takes.
+            empty_device_cache(device)?;
+            reset_device_peak(device)?;
+            rehearsed = made_up(self.plan, samples, device).and_then(|batch| engine.rehearse(batch, micro));
+        }
         match rehearsed {
             Ok(StepOutcome::Done) => Ok(Ok(device_memory(device)?.peak)),
             Ok(StepOutcome::OutOfMemory { message, .. }) => Ok(Err(message)),

@@ -52,6 +52,8 @@ pub struct Summary {
     pub bad_samples: usize,
     /// Wall time.
     pub seconds: f64,
+    /// The same up to the end of the first step; `None` when there was none.
+    pub first_step_s: Option<f64>,
 }
 
 /// Trains what [`setup::prepare`] built from `plan`, into `run_dir`. `stop` ends the run after the current step: the
@@ -279,7 +281,7 @@ impl<'a> Run<'a> {
             version: env!("CARGO_PKG_VERSION").into(),
             device: device_name(self.ground.device),
             precision: self.plan.precision.name_on(self.ground.device).into(),
-            step_mode: self.ground.step_mode.into(),
+            step_mode: self.ground.step_mode.clone(),
             threads: fullbore_torch::num_threads() as u64,
             workers: self.ground.workers as u64,
             n_train: self.ground.data.train.len() as u64,
@@ -326,6 +328,7 @@ impl<'a> Run<'a> {
             self.out_of_memory(at, micro.min(samples), message)?;
         }
         let done = self.ground.engine.update(open, lr, number)?;
+        self.tell_step_mode();
         self.log.add(done, samples)?;
         self.ground.progress.step = number;
         self.ground.progress.position = next;
@@ -333,12 +336,21 @@ impl<'a> Run<'a> {
         self.observe(Outcome::Done, self.micro().min(samples)).map(|_| ())
     }
 
+    /// Reports what has become of recording micro-batches.
+    fn tell_step_mode(&mut self) {
+        let step = self.ground.progress.step;
+        for mode in self.ground.engine.step_mode_news() {
+            self.reporter.emit(Event::StepModeChanged { step, mode });
+        }
+    }
+
     /// Samples per forward pass.
     fn micro(&self) -> usize {
         self.governor.micro(self.sample_bytes)
     }
 
-    /// Reports that memory ran out, frees what can be freed, and lets the governor decide how to go on.
+    /// Reports that memory ran out, frees what can be freed, and lets the governor decide how to go on. Recorded micro-batches
+    /// go first, and the same size is tried again without them.
     fn out_of_memory(&mut self, at: step::Phase, samples: usize, message: String) -> Result<(), TrainError> {
         let at = match at {
             step::Phase::Forward => OutOfMemoryAt::Forward,
@@ -350,7 +362,11 @@ impl<'a> Run<'a> {
             micro_batch: samples as u64,
             message: message.clone(),
         });
+        let made_way = self.ground.engine.make_way();
         empty_device_cache(self.ground.device)?;
+        if made_way {
+            return Ok(());
+        }
         match self.observe(Outcome::OutOfMemory, samples)? {
             Decision::GiveUp { why, fits } => {
                 let size = self.phase.plan.data.size;
@@ -364,7 +380,8 @@ impl<'a> Run<'a> {
     /// Tells the governor of an attempt and does what it decides, but for giving up.
     fn observe(&mut self, outcome: Outcome, samples: usize) -> Result<Decision, TrainError> {
         let held = (self.slab_bytes, self.caching.cache.as_ref().map_or(0, |cache| cache.bytes()));
-        let readings = memory::readings(self.ground.device, self.budget, held)?;
+        let mut readings = memory::readings(self.ground.device, self.budget, held)?;
+        readings.device.peak += self.ground.engine.graph_bytes();
         let attempt = Attempt { samples, sample_bytes: self.sample_bytes, outcome };
         let decision = self.governor.observe(attempt, &readings);
         match &decision {
@@ -376,7 +393,12 @@ impl<'a> Run<'a> {
                     reason: change.to_string(),
                 });
             }
-            Decision::CleanUp { .. } => empty_device_cache(self.ground.device)?,
+            Decision::CleanUp { of_host, .. } => {
+                if !of_host {
+                    self.ground.engine.make_way();
+                }
+                empty_device_cache(self.ground.device)?;
+            }
             Decision::Recompute => {
                 self.ground.engine.params.set_recompute(true);
                 self.reporter
@@ -551,11 +573,13 @@ impl<'a> Run<'a> {
             best: self.ground.progress.best.first().cloned(),
             bad_samples: self.ground.progress.bad_samples.len(),
             seconds: self.started.elapsed().as_secs_f64(),
+            first_step_s: self.clock.to_first_step().map(|time| time.as_secs_f64()),
         };
         self.reporter.emit(Event::RunFinished {
             status,
             steps: summary.steps,
             seconds: summary.seconds,
+            first_step_s: summary.first_step_s,
             samples_per_s: summary.samples_per_s,
             data_wait: summary.data_wait,
             best: summary.best.as_ref().map(|best| BestScore {

@@ -41,7 +41,7 @@ pub struct Prepared {
     /// The type that convolutions run in, `None` for fp32.
     pub precision: Option<Kind>,
     /// How steps reach the device, and why, in words.
-    pub step_mode: &'static str,
+    pub step_mode: String,
     /// Decoding threads.
     pub workers: usize,
     /// What it trains and validates on.
@@ -78,7 +78,7 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
     plan.buffer.check()?;
     let placement = feeding::place(plan)?;
     let device = feeding::device(placement.model());
-    let step_mode = plan.step.resolve(device)?;
+    let step_mode = plan.step.resolve(device, plan.activation)?.words;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let data = DataSets::open(plan)?;
     let precision = plan.precision.resolve(device);
@@ -360,6 +360,7 @@ fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> 
         may_ignore: plan.may_ignore(),
         norm_group: plan.norm.group.map(|n| n as usize),
         levels: 1 + plan.model.deep_supervision as usize,
+        recorded: plan.step.records(params.device(), plan.activation).then_some(plan.batch.size),
     };
     let finish = finish(plan, params.device())?;
     Ok(Engine::new(model, params, optimizer, ema, finish, settings)?)
@@ -372,6 +373,7 @@ fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> 
 pub fn fit(engine: &mut Engine, plan: &Plan, workers: usize) -> Result<Augmentation, TrainError> {
     let device = engine.params.device();
     let augment = Augmentation::decide(plan, device, workers)?;
+    engine.forget_graphs();
     engine.finish = finish(plan, device)?;
     engine.finish.twin = augment.on_device.as_ref().map(|on_device| on_device.twin(device)).transpose()?;
     Ok(augment)

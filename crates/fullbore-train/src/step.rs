@@ -3,24 +3,29 @@
 //! A step survives running out of memory. Forward: statistics go back to the micro-batch's start, and the caller
 //! repeats it with a smaller size. Backward: it may have written part of the gradients, so they are dropped, statistics
 //! and random state go back to the step's start, and the step begins anew. The update itself cannot run out:
-//! everything it needs exists before the first step.
+//! everything it needs exists before the first step. Micro-batches may be recorded and replayed (`graphs.rs`); only how
+//! they reach the device differs then.
 
-use fullbore_feed::{DeviceBatch, Finish, HeatmapBatch, MicroTargets, Targets};
+use std::rc::Rc;
+
+use fullbore_feed::{DeviceBatch, Finish, Targets};
 use fullbore_governor::faults::FaultPoint;
-use fullbore_nn::losses::{HeatmapLossConfig, HeatmapTargets, LossConfig, StepTotals};
+use fullbore_nn::losses::{HeatmapTargets, LossConfig, StepTotals};
 use fullbore_nn::models::Model;
 use fullbore_nn::optim::Optimizer;
 use fullbore_nn::{NormMode, Params};
-use fullbore_torch::{Autocast, Error, Kind, Result, Tensor, TensorList, rng_state, set_rng_state};
+use fullbore_torch::{Error, KernelSearch, Kind, Result, Tensor, TensorList, rng_state, set_rng_state};
 
 use crate::ema::Ema;
+use crate::graphs::Graphs;
 use crate::memory::Faults;
+use crate::pass::{Input, Pass, Totals, wrong_targets};
 
 /// What a step works with.
 #[derive(Debug)]
 pub struct Engine {
     /// The network.
-    pub model: Box<dyn Model>,
+    pub model: Rc<dyn Model>,
     /// Its weights and buffers.
     pub params: Params,
     /// Updates the weights.
@@ -32,6 +37,8 @@ pub struct Engine {
     /// Batches to network input and targets.
     pub finish: Finish,
     settings: StepSettings,
+    pass: Pass,
+    graphs: Graphs,
     buffers: TensorList,
     at_step_start: Snapshot,
     at_micro_start: Snapshot,
@@ -50,6 +57,9 @@ pub struct StepSettings {
     pub norm_group: Option<usize>,
     /// Resolutions of masks that have a loss: 1, and one for each level of `model.deep_supervision`.
     pub levels: usize,
+    /// Micro-batches of steps with this many samples are recorded and replayed; what a micro-batch size leaves over is not.
+    /// `None`: nothing is.
+    pub recorded: Option<usize>,
 }
 
 /// What became of an attempt.
@@ -83,15 +93,6 @@ pub struct OpenStep {
     totals: Totals,
     next: usize,
     loss: Tensor,
-}
-
-/// What the shares of a step are shares of.
-#[derive(Debug)]
-enum Totals {
-    /// Labelled pixels.
-    Masks(StepTotals),
-    /// Weights of all landmarks, 0-dim f32.
-    Landmarks(HeatmapLossConfig, Tensor),
 }
 
 /// What an update reports, on the device: reading it makes the host wait.
@@ -130,6 +131,15 @@ impl Engine {
             })
         };
         let (at_step_start, at_micro_start) = (snapshot()?, snapshot()?);
+        let model: Rc<dyn Model> = Rc::from(model);
+        let pass = Pass {
+            model: model.clone(),
+            device: params.device(),
+            precision: settings.precision,
+            loss: settings.loss.clone(),
+            levels: settings.levels,
+            gate: optimizer.gate().clone(),
+        };
         Ok(Self {
             model,
             params,
@@ -138,6 +148,8 @@ impl Engine {
             faults: Faults::default(),
             finish,
             settings,
+            pass,
+            graphs: Graphs::default(),
             buffers,
             at_step_start,
             at_micro_start,
@@ -160,48 +172,73 @@ impl Engine {
     /// # Errors
     /// Anything but running out of memory, which is an outcome.
     pub fn advance(&mut self, step: &mut OpenStep, micro: usize) -> Result<StepOutcome> {
+        let _search = KernelSearch::new()?;
         while step.next < step.batch.len() {
             let end = (step.next + micro.max(1)).min(step.batch.len());
             if step.next > 0 {
                 self.at_micro_start.take(&self.buffers, &self.params)?;
             }
-            let share = match self.forward(step, end) {
-                Ok(share) => share,
-                Err(error) if error.is_out_of_memory() => {
-                    let start = if step.next > 0 { &self.at_micro_start } else { &self.at_step_start };
-                    start.restore(&self.buffers, &self.params)?;
-                    return Ok(StepOutcome::OutOfMemory { at: Phase::Forward, message: error.to_string() });
+            match self.micro_batch(step, end, micro) {
+                Ok(()) => step.next = end,
+                Err((at, error)) if error.is_out_of_memory() => {
+                    match at {
+                        Phase::Forward => {
+                            let start =
+                                if step.next > 0 { &self.at_micro_start } else { &self.at_step_start };
+                            start.restore(&self.buffers, &self.params)?;
+                        }
+                        Phase::Backward => self.restart(step)?,
+                    }
+                    return Ok(StepOutcome::OutOfMemory { at, message: error.to_string() });
                 }
-                Err(error) => return Err(error),
-            };
-            let loss = share.detach()?;
-            // An injected fault strikes once gradients are written, as a real one may.
-            let backward = self.optimizer.scale_loss(&share)?.backward();
-            match backward.and_then(|()| self.faults.check(FaultPoint::Backward, step.number)) {
-                Ok(()) => {}
-                Err(error) if error.is_out_of_memory() => {
-                    self.restart(step)?;
-                    return Ok(StepOutcome::OutOfMemory { at: Phase::Backward, message: error.to_string() });
-                }
-                Err(error) => return Err(error),
+                Err((_, error)) => return Err(error),
             }
-            step.loss.add_(&loss)?;
-            step.next = end;
         }
         Ok(StepOutcome::Done)
     }
 
     /// Forward and backward over `batch` by `micro` samples, as in a step that is then forgotten: weights, gradients,
-    /// running statistics, counters, random state, optimizer and average are as before.
+    /// running statistics, counters, random state, optimizer and average are as before. Nothing is recorded or replayed,
+    /// and recordings are dropped.
     ///
     /// # Errors
     /// Anything but running out of memory, which is an outcome.
     pub fn rehearse(&mut self, batch: DeviceBatch, micro: usize) -> Result<StepOutcome> {
+        self.graphs.clear();
+        let recorded = self.settings.recorded.take();
         // Steps of the run are counted from 1.
-        let mut open = self.begin(batch, 0)?;
-        let outcome = self.advance(&mut open, micro)?;
-        self.restart(&mut open)?;
-        Ok(outcome)
+        let outcome = self.begin(batch, 0).and_then(|mut open| {
+            let outcome = self.advance(&mut open, micro)?;
+            self.restart(&mut open)?;
+            Ok(outcome)
+        });
+        self.settings.recorded = recorded;
+        outcome
+    }
+
+    /// Drops what was recorded, because memory is short; it is recorded again later. False when there was nothing to drop.
+    pub fn make_way(&mut self) -> bool {
+        self.graphs.make_way()
+    }
+
+    /// Drops what was recorded, because such micro-batches will not come again.
+    pub(crate) fn forget_graphs(&mut self) {
+        self.graphs.clear();
+    }
+
+    /// Recordings that live, 3 at most.
+    pub fn graphs(&self) -> usize {
+        self.graphs.len()
+    }
+
+    /// Device memory that recordings keep and readings of tensors do not show.
+    pub(crate) fn graph_bytes(&self) -> u64 {
+        self.graphs.bytes()
+    }
+
+    /// What has changed in how steps reach the device since this was last asked, in words: `graph (...)`, `eager ...`.
+    pub fn step_mode_news(&mut self) -> Vec<String> {
+        self.graphs.news()
     }
 
     /// Clips, updates the weights with learning rate `lr`, moves the average, forgets the gradients. `number` counts
@@ -209,7 +246,7 @@ impl Engine {
     /// statistics nor average.
     pub fn update(&mut self, step: OpenStep, lr: f64, number: u64) -> Result<StepDone> {
         let grad_norm = self.optimizer.step(lr, &step.loss)?;
-        self.optimizer.drop_grads()?;
+        self.forget_gradients()?;
         let skipped = &self.optimizer.gate().found_inf;
         // Forward has moved them already, and NaN would stay in them for good.
         self.buffers.copy_if_(&self.at_step_start.buffers, skipped)?;
@@ -221,41 +258,44 @@ impl Engine {
 
     /// Logits in f32 for network input, in the run's precision.
     pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
-        let logits = {
-            let _autocast = Autocast::new(self.params.device(), self.settings.precision)?;
-            self.model.forward(images)?
-        };
-        logits.to_kind(Kind::Float)
+        self.pass.logits(images)
     }
 
-    /// The same at all levels that have a head, the finest first: for training alone.
-    fn deep_logits(&self, images: &Tensor) -> Result<Vec<Tensor>> {
-        let levels = {
-            let _autocast = Autocast::new(self.params.device(), self.settings.precision)?;
-            self.model.forward_levels(images)?
+    /// Forward and backward for the next samples up to `end`. Where memory runs out in forward, no gradient has changed.
+    fn micro_batch(
+        &mut self,
+        step: &mut OpenStep,
+        end: usize,
+        micro: usize,
+    ) -> std::result::Result<(), (Phase, Error)> {
+        let forward = |error| (Phase::Forward, error);
+        let backward = |error| (Phase::Backward, error);
+        self.faults.check(FaultPoint::Forward, step.number).map_err(forward)?;
+        let samples = step.next..end;
+        let all = step.batch.len();
+        let whole = samples.len() == micro.min(all) && self.settings.recorded == Some(all);
+        let batch = step.batch.finish(samples, &self.finish).map_err(forward)?;
+        let input = Input { batch, totals: step.totals.clone() };
+        let recording = match whole {
+            true => self.graphs.of(&input, &self.pass, &self.params).map_err(forward)?,
+            false => None,
         };
-        levels.iter().map(|logits| logits.to_kind(Kind::Float)).collect()
-    }
-
-    fn forward(&self, step: &OpenStep, end: usize) -> Result<Tensor> {
-        self.faults.check(FaultPoint::Forward, step.number)?;
-        let micro = step.batch.finish(step.next..end, &self.finish)?;
-        match (micro.targets, &step.totals) {
-            (MicroTargets::Masks(masks), Totals::Masks(totals)) if self.settings.levels > 1 => {
-                self.settings.loss.share_levels(&self.deep_logits(&micro.images)?, &masks, totals)
+        if let Some(recording) = recording {
+            // Where a replay fails is not known: it may have been in backward.
+            let loss = recording.replay(&input, &self.params).map_err(backward)?;
+            step.loss.add_(loss).map_err(backward)?;
+        } else {
+            let counters = self.params.counters();
+            let share = self.pass.share(&input).map_err(forward)?;
+            let loss = share.detach().map_err(forward)?;
+            self.pass.backward(&share).map_err(backward)?;
+            if whole {
+                self.graphs.saw(&input, &self.params, &counters);
             }
-            (MicroTargets::Masks(masks), Totals::Masks(totals)) => {
-                self.settings.loss.share(&self.logits(&micro.images)?, &masks, totals)
-            }
-            (
-                MicroTargets::Heatmaps(HeatmapBatch { maps, points, weights }),
-                Totals::Landmarks(loss, total),
-            ) => {
-                let targets = HeatmapTargets { maps, points, weights };
-                loss.share(&self.logits(&micro.images)?, &targets, total)
-            }
-            _ => Err(wrong_targets()),
+            step.loss.add_(&loss).map_err(backward)?;
         }
+        // An injected fault strikes once gradients are written, as a real one may.
+        self.faults.check(FaultPoint::Backward, step.number).map_err(backward)
     }
 
     fn totals(&self, targets: &Targets) -> Result<Totals> {
@@ -272,17 +312,21 @@ impl Engine {
         }
     }
 
+    /// Before the gradients of a new step. Recordings write to the old ones' memory, which therefore stays.
+    fn forget_gradients(&self) -> Result<()> {
+        match self.settings.recorded.is_some() && self.graphs.are_wanted() {
+            true => self.optimizer.zero_grads(),
+            false => self.optimizer.drop_grads(),
+        }
+    }
+
     fn restart(&mut self, step: &mut OpenStep) -> Result<()> {
-        self.optimizer.drop_grads()?;
+        self.forget_gradients()?;
         self.at_step_start.restore(&self.buffers, &self.params)?;
         step.loss.fill_(0.0)?;
         step.next = 0;
         Ok(())
     }
-}
-
-fn wrong_targets() -> Error {
-    Error::Invalid { op: "step".into(), message: "the loss is for another task than the data".into() }
 }
 
 impl Snapshot {

@@ -35,6 +35,7 @@ fn engine(levels: usize) -> Engine {
         may_ignore: true,
         norm_group: Some(2),
         levels,
+        recorded: None,
     };
     Engine::new(model, params, optimizer, None, finish, settings).unwrap()
 }

@@ -29,6 +29,7 @@ fn two_steps(recompute: bool) -> (u64, Vec<Vec<u8>>) {
         may_ignore: false,
         norm_group: Some(2),
         levels: 1,
+        recorded: None,
     };
     let mut engine = Engine::new(model, params, optimizer, None, finish, settings).unwrap();
 

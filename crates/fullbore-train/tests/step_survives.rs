@@ -52,6 +52,7 @@ fn engine(kind: NormKind, activation: Activation) -> Engine {
         may_ignore: true,
         norm_group: Some(2),
         levels: 1,
+        recorded: None,
     };
     Engine::new(model, params, optimizer, None, finish, settings).unwrap()
 }

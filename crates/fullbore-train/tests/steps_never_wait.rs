@@ -48,6 +48,8 @@ fn engine(name: OptimizerName, scaled: bool, clip_value: Option<f64>) -> Engine 
         may_ignore: true,
         norm_group: Some(2),
         levels: 1,
+        // The last of six micro-batches are replayed.
+        recorded: Some(BATCH as usize),
     };
     let finish = Finish { normalize, twin: None, landmarks: None };
     Engine::new(model, params, optimizer, ema, finish, settings).unwrap()

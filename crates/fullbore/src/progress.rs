@@ -266,7 +266,17 @@ impl<W: Write + Send> Sink for Progress<W> {
                 self.line(&format!("loader workers {from} -> {to}: {reason}"));
             }
             Event::Warning { message } => self.line(&format!("warning: {message}")),
-            Event::RunFinished { status, steps, seconds, samples_per_s, data_wait, best, message } => {
+            Event::StepModeChanged { step, mode } => self.line(&format!("step: {mode}, after step {step}")),
+            Event::RunFinished {
+                status,
+                steps,
+                seconds,
+                first_step_s,
+                samples_per_s,
+                data_wait,
+                best,
+                message,
+            } => {
                 let mut text = match status {
                     RunStatus::Completed => "completed",
                     RunStatus::Interrupted => "interrupted",
@@ -274,9 +284,10 @@ impl<W: Write + Send> Sink for Progress<W> {
                 }
                 .to_string();
                 text.push_str(&format!(
-                    ": {} in {}, {} samples/s, data wait {}",
+                    ": {} in {}{}, {} samples/s, data wait {}",
                     counted(*steps, "step"),
                     clock(*seconds),
+                    first_step_s.map_or(String::new(), |s| format!(", the first after {s:.1} s")),
                     rate(*samples_per_s),
                     percent(*data_wait),
                 ));
@@ -483,6 +494,7 @@ saved best at step 11: runs/a/best
             status,
             steps: 60,
             seconds: 3723.0,
+            first_step_s: (status == RunStatus::Completed).then_some(2.25),
             samples_per_s: 312.4,
             data_wait: 0.0,
             best: Some(BestScore { metric: "dice".into(), value: 0.8, epoch: 11, step: 36 }),
@@ -543,6 +555,7 @@ saved best at step 11: runs/a/best
                 },
             ),
             (0.0, Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() }),
+            (0.0, Event::StepModeChanged { step: 5, mode: "graph (micro-batches of 8 are recorded)".into() }),
             (0.0, finish(RunStatus::Completed, None)),
             (0.0, finish(RunStatus::Failed, Some("the disk is full"))),
         ];
@@ -561,7 +574,8 @@ cache in memory
 augmentation: off
 augmentation enabled on the device (it is set so), training only: horizontal flip p 0.5, gamma
 loader workers 2 -> 3: the run waited
-completed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12
+step: graph (micro-batches of 8 are recorded), after step 5
+completed: 60 steps in 1:02:03, the first after 2.2 s, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12
 failed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12; the disk is full
 ";
         assert_eq!(shown(View::Plain, events), expected);

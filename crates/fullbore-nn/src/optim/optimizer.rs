@@ -38,7 +38,7 @@ pub enum OptimizerError {
 
 impl Optimizer {
     /// An optimizer of the parameters that no group of `config` freezes; the others stop asking for gradients. With
-    /// `scaled` the loss is multiplied by [`Optimizer::scale_loss`], as fp16 wants it.
+    /// `scaled` the loss is multiplied by [`Gate::scale_loss`], as fp16 wants it.
     ///
     /// # Errors
     /// A group that names no parameter; nothing left to train; no memory for the state.
@@ -67,14 +67,6 @@ impl Optimizer {
         })
     }
 
-    /// The loss to call backward on: times the loss scale where there is one.
-    pub fn scale_loss(&self, loss: &Tensor) -> Result<Tensor> {
-        match &self.gate.scaler {
-            Some(scaler) => loss.mul(&scaler.scale),
-            None => Ok(loss.clone()),
-        }
-    }
-
     /// Updates the parameters from their gradients with learning rate `lr`. Returns the gradient norm before
     /// clipping, 0-dim on the device. A norm or `loss` (0-dim, without its scale) that is not finite leaves
     /// parameters and state as they were and is counted in [`Optimizer::gate`].
@@ -99,6 +91,11 @@ impl Optimizer {
     /// Forgets the gradients (`zero_grad(set_to_none=True)`).
     pub fn drop_grads(&self) -> Result<()> {
         self.params.drop_grads()
+    }
+
+    /// Sets the gradients that there are to zero; they stay where they are (`zero_grad(set_to_none=False)`).
+    pub fn zero_grads(&self) -> Result<()> {
+        self.params.zero_grads()
     }
 
     /// Names and tensors of the state, with PyTorch's words before each parameter's name: `exp_avg.NAME`,

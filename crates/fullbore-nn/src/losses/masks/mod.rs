@@ -58,6 +58,28 @@ impl StepTotals {
         Ok(totals)
     }
 
+    /// The same totals in memory of their own.
+    pub fn copy(&self) -> Result<Self> {
+        let level = |total: &Total| match total {
+            Total::All(n) => Ok(Total::All(*n)),
+            Total::Summed(n) => n.copy().map(Total::Summed),
+        };
+        Ok(Self {
+            levels: self.levels.iter().map(level).collect::<Result<_>>()?,
+            class_weights: self.class_weights.as_ref().map(Tensor::copy).transpose()?,
+            ..*self
+        })
+    }
+
+    /// What of them is on the device; the rest follows from the step's size and the loss.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let summed = self.levels.iter().filter_map(|total| match total {
+            Total::All(_) => None,
+            Total::Summed(n) => Some(n),
+        });
+        summed.chain(&self.class_weights)
+    }
+
     /// f32 0 or 1, where pixels may be ignored.
     fn labelled(&self, targets: &Tensor) -> Result<Option<Tensor>> {
         if !self.may_ignore {
