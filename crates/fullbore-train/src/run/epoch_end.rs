@@ -14,12 +14,21 @@ use crate::evaluate::{Scored, Scores, evaluate, mean_dice};
 use crate::setup;
 
 impl Run<'_> {
+    /// Ends an epoch that was left between its last step and its evaluation.
+    pub(super) fn catch_up(&mut self) -> Result<(), TrainError> {
+        if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
+            self.end_epoch()?;
+        }
+        self.clock.restart();
+        Ok(())
+    }
+
     /// Evaluates and saves when it is their turn, and after the last step in any case.
     pub(super) fn end_epoch(&mut self) -> Result<(), TrainError> {
         let last = self.ground.progress.step >= self.steps_total;
         if !self.log.is_finite() {
             // Such weights must not replace good ones, and cannot become better.
-            return if last { Err(self.diverged()) } else { Ok(()) };
+            return Ok(());
         }
         let epoch = self.log.epoch(&self.ground.progress, self.steps_per_epoch);
         if last || (epoch + 1).is_multiple_of(self.plan.eval.every) {

@@ -1,6 +1,7 @@
 //! The story of a run: set up, then epochs of steps, evaluations and checkpoints, then the summary.
 
 mod epoch_end;
+mod roll_back;
 mod saves;
 
 use std::path::PathBuf;
@@ -162,10 +163,8 @@ impl<'a> Run<'a> {
         self.clock.restart();
         if self.trained {
             self.scores = Some(self.score(self.ground.data.val.clone())?);
-        } else if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
-            // It was stopped between the last step of an epoch and its evaluation.
-            self.end_epoch()?;
-            self.clock.restart();
+        } else {
+            self.catch_up()?;
         }
         let mut status = RunStatus::Completed;
         while self.ground.progress.step < self.steps_total && self.stopped_early().is_none() {
@@ -186,7 +185,14 @@ impl<'a> Run<'a> {
             let reading = if due { self.log.read(self.ground.engine.optimizer.gate())? } else { None };
             self.clock.step_done(self.ground.progress.step, self.ground.device)?;
             if let Some(reading) = reading {
-                self.log_point(reading)?;
+                self.log_point(reading);
+            }
+            if self.has_diverged() {
+                drop(feed);
+                self.roll_back()?;
+                feed = self.feed(stop)?;
+                self.catch_up()?;
+                continue;
             }
             if stopping {
                 status = RunStatus::Interrupted;
@@ -255,14 +261,19 @@ impl<'a> Run<'a> {
 
     /// Whether the next batch belongs to another phase.
     fn phase_is_over(&self) -> bool {
-        self.ground.progress.position.epoch >= self.phase.end
+        self.next_phase().number != self.phase.number
             && self.ground.progress.step < self.steps_total
             && self.stopped_early().is_none()
     }
 
-    fn enter_phase(&mut self) -> Result<(), TrainError> {
+    /// That of the next batch.
+    fn next_phase(&self) -> Phase {
         let samples = self.ground.data.train.len() as u64;
-        self.phase = Phase::at(self.plan, samples, self.ground.progress.position.epoch);
+        Phase::at(self.plan, samples, self.ground.progress.position.epoch)
+    }
+
+    fn enter_phase(&mut self) -> Result<(), TrainError> {
+        self.phase = self.next_phase();
         let Prepared { engine, augment, workers, .. } = &mut self.ground;
         *augment = setup::fit(engine, &self.phase.plan, *workers)?;
         augment.announce(self.reporter);
@@ -393,7 +404,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reports the steps since the last log point.
-    fn log_point(&mut self, window: LogReading) -> Result<(), TrainError> {
+    fn log_point(&mut self, window: LogReading) {
         let step = self.ground.progress.step;
         let (elapsed, waited) = self.clock.since_log();
         self.reporter.emit(Event::Step {
@@ -411,15 +422,6 @@ impl<'a> Run<'a> {
             let what = if window.loss.is_finite() { "gradient" } else { "loss" };
             self.reporter.emit(Event::NonFinite { step, what: what.into(), skipped, in_row });
         }
-        if in_row >= self.plan.run.max_skipped {
-            return Err(self.diverged());
-        }
-        Ok(())
-    }
-
-    fn diverged(&self) -> TrainError {
-        let (in_row, step) = (self.log.skipped_in_row, self.ground.progress.step);
-        TrainError::Diverged { in_row, step, saved: self.saved.clone() }
     }
 
     fn epoch_is_over(&self) -> bool {
@@ -474,8 +476,9 @@ impl<'a> Run<'a> {
     }
 
     fn lr_of(&self, step: u64) -> f64 {
-        let plateau = &self.ground.progress.plateau;
-        self.plan.schedule.lr(self.plan.peak_lr(), step, self.steps_total, plateau)
+        let progress = &self.ground.progress;
+        let scheduled = self.plan.schedule.lr(self.plan.peak_lr(), step, self.steps_total, &progress.plateau);
+        scheduled * progress.lr_factor()
     }
 }
 

@@ -19,6 +19,7 @@ mod divergence_stops_the_run;
 mod doctor_shows_the_machine;
 mod eval_agrees_with_training;
 mod fine_tunes_in_a_new_run;
+mod goes_back_when_it_diverges;
 mod init_writes_settings_that_train;
 mod interrupt_and_resume;
 mod killed_at_any_moment;
