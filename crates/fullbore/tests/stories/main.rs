@@ -33,6 +33,7 @@ mod predicts_whole_folders;
 mod run_folders_are_never_overwritten;
 mod stops_early;
 mod synth_makes_sets_that_train;
+mod the_golden_losses;
 mod the_guides_command_lines;
 mod the_same_losses_twice;
 mod trains_progressively;
