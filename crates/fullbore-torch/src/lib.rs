@@ -21,6 +21,7 @@ mod functional;
 mod guards;
 mod host_memory;
 mod host_reads;
+mod layouts;
 mod list;
 mod ops;
 mod optimizer;
@@ -39,6 +40,8 @@ pub use guards::{Autocast, Deterministic, NoGrad, Threads, is_deterministic};
 pub use host_memory::HostMemory;
 #[doc(hidden)]
 pub use host_reads::{HostReads, count_host_reads};
+#[doc(hidden)]
+pub use layouts::{Layouts, count_layouts};
 pub use list::TensorList;
 pub use optimizer::{Clip, Gate, Moments, Scaler, UpdateGroup, UpdateRule, optimizer_step};
 pub use process::{
