@@ -7,7 +7,7 @@ All raw outputs go to the record file, with a description of the machine; absolu
 
 Example:
   pairs.py --pairs 5 --key samples_per_s --out records/step.txt \\
-      --baseline "python bench/unet_step_torch.py" --change "fullbore bench step --json"
+      --baseline "python bench/step_torch.py" --change "fullbore bench step --json"
 """
 
 import argparse

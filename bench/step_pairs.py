@@ -19,6 +19,7 @@ from typing import NamedTuple
 class Row(NamedTuple):
     """One comparison."""
 
+    network: str
     size: int
     batch: int
     precision: str
@@ -26,14 +27,26 @@ class Row(NamedTuple):
     warm: int
 
 
-CPU = [Row(128, 4, "fp32", 40, 8), Row(128, 4, "bf16", 30, 8), Row(256, 8, "fp32", 10, 5), Row(256, 8, "bf16", 10, 5)]
-CUDA = [Row(256, 8, "fp32", 200, 20), Row(256, 8, "bf16", 200, 20), Row(512, 32, "bf16", 100, 20)]
+# What each network is called here, and for the peer.
+NETWORKS = {
+    "unet16": ({"model.base": 16, "loss.name": "bce"}, "--model unet --base 16"),
+    "unet32": ({"model.base": 32, "loss.name": "bce"}, "--model unet --base 32"),
+    "resnet34_unet": ({"model.name": "resnet_unet", "model.layers": 34, "loss.name": "bce"}, "--model resnet_unet --layers 34"),
+    "hrnet_w18": ({"model.name": "hrnet", "model.width": "w18", "loss.name": "mse",
+                   "landmarks.names": "[" + ",".join(f"p{k}" for k in range(29)) + "]"}, "--model hrnet --width w18 --classes 29"),
+}
+CPU = [Row(*row) for precision in ("fp32", "bf16") for row in (
+    ("unet16", 128, 4, precision, 30, 8), ("unet16", 256, 4, precision, 10, 5), ("unet32", 128, 4, precision, 15, 5),
+    ("unet32", 256, 4, precision, 6, 5), ("resnet34_unet", 256, 4, precision, 6, 5), ("hrnet_w18", 256, 4, precision, 6, 5))]
+CUDA = [Row("unet16", 256, 8, "fp32", 200, 20), Row("unet16", 256, 8, "bf16", 200, 20), Row("unet16", 512, 32, "bf16", 100, 20),
+        Row("unet32", 1024, 4, "bf16", 50, 10), Row("resnet34_unet", 256, 16, "bf16", 100, 20), Row("hrnet_w18", 256, 16, "bf16", 100, 20)]
 
 
 def main() -> int:
     words = argparse.ArgumentParser(description="fullbore's step beside PyTorch's")
     words.add_argument("--out", type=Path, default=Path("records/step"))
     words.add_argument("--pairs", type=int, default=5)
+    words.add_argument("--only", default="", help="rows whose name holds this, such as hrnet or 256_fp32")
     options = words.parse_args()
 
     here = Path(__file__).resolve().parent
@@ -43,13 +56,16 @@ def main() -> int:
     python = shlex.quote(sys.executable)
     failed = 0
     for row in CUDA if cuda else CPU:
-        peer = f"{python} {shlex.quote(str(here / 'unet_step_torch.py'))} --size {row.size} --base 16 --batch {row.batch} "
+        name = f"{device}_{row.network}_{row.size}_{row.precision}"
+        if options.only not in name:
+            continue
+        network, network_of_peer = NETWORKS[row.network]
+        peer = f"{python} {shlex.quote(str(here / 'step_torch.py'))} {network_of_peer} --size {row.size} --batch {row.batch} "
         peer += f"--dtype {row.precision} --steps {row.steps} --warm {row.warm} --device {device} --json"
-        sets = {"data.size": row.size, "model.base": 16, "batch.size": row.batch, "loss.name": "bce",
-                "precision": row.precision, "device": device}
+        sets = {**network, "data.size": row.size, "batch.size": row.batch, "precision": row.precision, "device": device}
         change = f"{ours} bench step {' '.join(f'--set {k}={v}' for k, v in sets.items())} "
         change += f"--steps {row.steps} --warm {row.warm} --passes 1 --json"
-        out = options.out / f"{device}_{row.size}_{row.precision}.txt"
+        out = options.out / f"{name}.txt"
         out.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run([sys.executable, str(here / "pairs.py"), "--pairs", str(options.pairs), "--key", "step_ms.median",
                                "--lower-is-better", "--out", str(out), "--baseline", peer, "--change", change])

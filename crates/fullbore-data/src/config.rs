@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::cache::CacheMode;
 use crate::decode::DecodeLimits;
 use crate::faults::FaultPolicy;
-use crate::source::{Annotator, Crop, Cropped, Format, Source, SourceError, open_annotated};
+use crate::source::{Annotator, Crop, Cropped, Format, Reading, Source, SourceError, open_read_as};
 
 /// Longest side of a canvas in pixels.
 pub const MAX_SIDE: u32 = 16_384;
@@ -47,6 +47,10 @@ pub struct DataConfig {
     /// Whose annotations are taken, where two people annotated each image.
     #[serde(default)]
     pub annotator: Annotator,
+    /// Coordinate of the centre of the first pixel in CSV and JSONL lists of points: 0, or 0.5 where coordinates begin at
+    /// its outer edge, or 1 where pixels are numbered from 1.
+    #[serde(default)]
+    pub first_pixel: f64,
     /// How much of its image a sample shows.
     #[serde(default)]
     pub crop: Crop,
@@ -150,6 +154,9 @@ impl DataConfig {
         if !side.contains(&self.size.height) || !side.contains(&self.size.width) {
             return Err(value("data.size", self.size, format!("sides from 1 to {MAX_SIDE}")));
         }
+        if !(0.0..=1.0).contains(&self.first_pixel) {
+            return Err(value("data.first_pixel", self.first_pixel, "0 to 1; mostly 0, 0.5 or 1"));
+        }
         self.check_crops()?;
         self.check_channels()?;
         self.check_classes()?;
@@ -187,7 +194,8 @@ impl DataConfig {
     /// # Errors
     /// When it cannot be opened, or lacks what is to be cropped around.
     pub fn open(&self, path: &Path, classes: Option<&Classes>) -> Result<Arc<dyn Source>, SourceError> {
-        let source = open_annotated(path, self.format, self.annotator, classes)?;
+        let reading = Reading { annotator: self.annotator, first_pixel: self.first_pixel };
+        let source = open_read_as(path, self.format, reading, classes)?;
         Ok(match self.crop {
             Crop::None => source,
             crop => Arc::new(Cropped::new(source, crop, self.crop_margin, path)?),
@@ -512,6 +520,8 @@ mod tests {
         assert_eq!(crops, ("data.crop".into(), "box".into()));
         assert_eq!(refused(|c| c.crop_margin = -0.1), ("data.crop_margin".into(), "-0.1".into()));
         assert_eq!(refused(|c| c.crop_margin = f64::NAN).0, "data.crop_margin");
+        assert_eq!(refused(|c| c.first_pixel = 1.5), ("data.first_pixel".into(), "1.5".into()));
+        assert_eq!(refused(|c| c.first_pixel = f64::NAN).0, "data.first_pixel");
         assert_eq!(refused(|c| c.channels = 4), ("data.channels".into(), "4".into()));
         assert_eq!(refused(|c| c.mean = vec![0.5]), ("data.mean".into(), "[0.5]".into()));
         assert_eq!(refused(|c| c.mean[1] = f32::NAN).0, "data.mean");

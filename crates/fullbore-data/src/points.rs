@@ -113,6 +113,14 @@ impl PointTable {
         PointTable { names: (0..k).map(|i| i.to_string()).collect(), points: Vec::new() }
     }
 
+    /// Moves all points from coordinates in which the centre of the first pixel is `first_pixel`.
+    pub(crate) fn count_from(&mut self, first_pixel: f64) {
+        for point in self.points.iter_mut().filter(|p| p.visibility != Visibility::NotLabelled) {
+            point.x = (f64::from(point.x) - first_pixel) as f32;
+            point.y = (f64::from(point.y) - first_pixel) as f32;
+        }
+    }
+
     pub(crate) fn k(&self) -> usize {
         self.names.len()
     }

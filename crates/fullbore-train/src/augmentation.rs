@@ -108,7 +108,7 @@ impl Augmentation {
 ///
 /// # Errors
 /// When one of its keys cannot work.
-pub(crate) fn policy(plan: &Plan) -> Result<Policy, AugmentError> {
+pub fn policy(plan: &Plan) -> Result<Policy, AugmentError> {
     let canvas = plan.data.size.into();
     let landmarks = plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks).map(Vec::len);
     plan.augment.resolve(canvas, canvas, landmarks)

@@ -29,7 +29,7 @@ use crate::fine_tune;
 use crate::initial_weights;
 use crate::memory;
 use crate::phases::Phase;
-use crate::plan::{Plan, PlanError};
+use crate::plan::{Plan, PlanError, refuse};
 use crate::step::{Engine, StepSettings};
 
 /// Everything a run needs that can be refused before anything is written.
@@ -143,7 +143,7 @@ pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
     let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let val: Arc<dyn Source> = match &plan.data.val {
-        Some(path) => open(plan, path)?,
+        Some(path) => open_validation(plan, path)?,
         None => Arc::new(source::hold_out(open(plan, train_path(plan)?)?, plan.data.holdout)?.1),
     };
     let engine = engine(plan, device, plan.precision.resolve(device))?;
@@ -163,13 +163,10 @@ impl DataSets {
     /// Indexes the files; reads none of them. The names of landmarks and the steps of a warm-up in epochs are written into
     /// the plan.
     pub fn open(plan: &mut Plan) -> Result<Self, TrainError> {
-        let all = open(plan, train_path(plan)?)?;
-        if plan.task() == Task::Landmarks {
-            plan.landmarks.meet(all.point_names()).map_err(PlanError::from)?;
-        }
+        let all = open_training(plan)?;
         let path = train_path(plan)?;
         let (train, val): (Arc<dyn Source>, Arc<dyn Source>) = match &plan.data.val {
-            Some(path) => (all, open(plan, path)?),
+            Some(path) => (all, open_validation(plan, path)?),
             None => {
                 let (train, held_out) = source::hold_out(all, plan.data.holdout)?;
                 (Arc::new(train), Arc::new(held_out))
@@ -188,14 +185,35 @@ impl DataSets {
     }
 }
 
-/// All samples of `data.train`.
-pub fn open_training(plan: &Plan) -> Result<Arc<dyn Source>, TrainError> {
-    open(plan, train_path(plan)?)
+/// All samples of `data.train`. The names of its landmarks are written into the plan.
+///
+/// # Errors
+/// When it cannot be indexed, or does not have the landmarks that the plan names.
+pub fn open_training(plan: &mut Plan) -> Result<Arc<dyn Source>, TrainError> {
+    let all = open(plan, train_path(plan)?)?;
+    if plan.task() == Task::Landmarks {
+        plan.landmarks.meet(all.point_names()).map_err(PlanError::from)?;
+    }
+    Ok(all)
 }
 
 /// Opens a data set with the targets that the loss wants.
 fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
     Ok(plan.data.open(path, plan.classes().as_ref())?)
+}
+
+/// The same for a validation set of its own, which must have the landmarks that the plan has names for.
+fn open_validation(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
+    let source = open(plan, path)?;
+    if let Some(names) = plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks) {
+        let (known, found) = (names.len(), source.point_names().len());
+        if known != found {
+            let allowed =
+                format!("a data set of the {known} points of the training set; this one has {found}");
+            return Err(refuse("data.val", path.display(), allowed).into());
+        }
+    }
+    Ok(source)
 }
 
 fn train_path(plan: &Plan) -> Result<&Path, TrainError> {

@@ -322,6 +322,20 @@ pub enum SourceError {
         /// The setting.
         annotator: Annotator,
     },
+    /// A choice of where coordinates begin for a format that says it.
+    #[error("data.first_pixel is {first_pixel}, but {} is no list of points", path.display())]
+    #[diagnostic(
+        code(config::data::first_pixel),
+        help(
+            "data.first_pixel allows 0 for this data set; CSV and JSONL lists of points leave open where coordinates begin"
+        )
+    )]
+    FirstPixelIsKnown {
+        /// The data set.
+        path: PathBuf,
+        /// The setting.
+        first_pixel: f64,
+    },
     /// Data for another kind of model.
     #[error("{} holds {found}, but {wanted} are needed", path.display())]
     #[diagnostic(

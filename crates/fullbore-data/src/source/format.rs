@@ -52,17 +52,26 @@ pub enum Format {
 /// # Errors
 /// When nothing known lies there, it does not hold what is wanted, or it cannot be indexed: see the sources.
 pub fn open(path: &Path, format: Format, classes: Option<&Classes>) -> Result<Arc<dyn Source>, SourceError> {
-    open_annotated(path, format, Annotator::Mean, classes)
+    open_read_as(path, format, Reading::default(), classes)
 }
 
-/// The same as [`open`], with a choice of whose annotations are taken where two people annotated each image.
+/// What the files of some formats leave open.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Whose annotations are taken where two people annotated each image.
+    pub annotator: Annotator,
+    /// Coordinate of the centre of the first pixel in a list of points.
+    pub first_pixel: f64,
+}
+
+/// The same as [`open`], with a choice where a format leaves one.
 ///
 /// # Errors
-/// As [`open`], and when there is a choice other than [`Annotator::Mean`] but only one annotation.
-pub fn open_annotated(
+/// As [`open`], and when there is a choice other than the default where the format leaves none.
+pub fn open_read_as(
     path: &Path,
     format: Format,
-    annotator: Annotator,
+    Reading { annotator, first_pixel }: Reading,
     classes: Option<&Classes>,
 ) -> Result<Arc<dyn Source>, SourceError> {
     let format = match format {
@@ -72,9 +81,12 @@ pub fn open_annotated(
     if annotator != Annotator::Mean && !matches!(format, Format::Aariz | Format::Isbi) {
         return Err(SourceError::OneAnnotator { path: path.into(), annotator });
     }
+    if first_pixel != 0.0 && (format != Format::List || classes.is_some()) {
+        return Err(SourceError::FirstPixelIsKnown { path: path.into(), first_pixel });
+    }
     let source: Arc<dyn Source> = match (format, classes) {
         (Format::Auto | Format::Pairs, _) => Arc::new(PairFolders::open(path)?),
-        (Format::List, _) => Arc::new(List::open(path)?),
+        (Format::List, _) => Arc::new(List::open_from(path, first_pixel)?),
         (Format::Coco, Some(classes)) => Arc::new(CocoMasks::open(path, classes)?),
         (Format::Coco, None) => Arc::new(CocoPoints::open(path)?),
         (Format::LabelMe, Some(classes)) => Arc::new(LabelMeMasks::open(path, classes)?),
@@ -202,11 +214,15 @@ mod tests {
         assert_eq!(open(&list, Format::Auto, None).unwrap().len(), 1);
         let wrong = error(&list, Format::Auto, Some(&classes)).to_string();
         assert!(wrong.ends_with("l.csv holds points, but masks are needed"), "{wrong}");
-        let senior = open_annotated(&list, Format::Auto, Annotator::Senior, None).err().unwrap().to_string();
+        let read_as =
+            |path: &Path, reading| open_read_as(path, Format::Auto, reading, None).err().unwrap().to_string();
+        let senior = read_as(&list, Reading { annotator: Annotator::Senior, ..Reading::default() });
         assert!(
             senior.starts_with("data.annotator is senior, but ") && senior.ends_with("of each image"),
             "{senior}"
         );
+        let from_one = read_as(dir.path(), Reading { first_pixel: 1.0, ..Reading::default() });
+        assert!(from_one.starts_with("data.first_pixel is 1, but "), "{from_one}");
         for format in
             [Format::Coco, Format::LabelMe, Format::Aariz, Format::Isbi, Format::Pts, Format::Shards]
         {

@@ -28,7 +28,8 @@ pub(super) const BOX_COLUMNS: [&str; 4] = ["box_left", "box_top", "box_width", "
 /// `box_height`, or as `"box": [left, top, width, height]`. Boxes count from the outer edge of the first pixel.
 ///
 /// Relative paths start at the folder of the list or, when the first image is not there, at the folder beside it that
-/// is called like the list without its ending, or at `images/`. Points count from the centre of the first pixel.
+/// is called like the list without its ending, or at `images/`. Points count from the centre of the first pixel, which
+/// is (0, 0) unless the caller says otherwise.
 #[derive(Debug)]
 pub struct List {
     list: PathBuf,
@@ -55,10 +56,20 @@ impl List {
     /// # Errors
     /// When the list cannot be read, lacks its columns, names no sample, or has a line that cannot be used.
     pub fn open(list: &Path) -> Result<Self, SourceError> {
+        Self::open_from(list, 0.0)
+    }
+
+    /// The same where the centre of the first pixel is (`first_pixel`, `first_pixel`) to whoever wrote the points: 0.5 for
+    /// those who count from its outer edge, 1 for those who number pixels from 1.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_from(list: &Path, first_pixel: f64) -> Result<Self, SourceError> {
         let (file, length) = super::open_file(list, MAX_LIST_BYTES)?;
         let file = file.take(length);
         let ending = list.extension().map(|ending| ending.to_ascii_lowercase());
-        let Lines { mut paths, points, bounds } = match ending.as_ref().and_then(|ending| ending.to_str()) {
+        let Lines { mut paths, mut points, bounds } = match ending.as_ref().and_then(|ending| ending.to_str())
+        {
             Some("jsonl" | "ndjson") => jsonl::read(BufReader::new(file), list)?,
             _ => read_csv(file, list)?,
         };
@@ -68,6 +79,9 @@ impl List {
         }
         super::renumbered::check_count((paths.len() / per_sample) as u64)?;
         paths.shrink_to_fit();
+        if let Some(table) = &mut points {
+            table.count_from(first_pixel);
+        }
         let root = root(list, paths.get(0), &[]);
         Ok(List { list: list.into(), root, paths, points, bounds })
     }
@@ -306,6 +320,16 @@ mod tests {
         assert_eq!(points(&list, 1), [none, none]);
         assert_eq!(points(&list, 2), [(2.0, 1.0, Visibility::Visible), none]);
         assert_eq!(list.file(SampleId(2), Part::Image), Path::new("F/c.png"));
+    }
+
+    #[test]
+    fn coordinates_may_begin_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l.csv");
+        std::fs::write(&path, "image,x0,y0,x1,y1\na.png,1,2.5,,\n").unwrap();
+        let none = (0.0, 0.0, Visibility::NotLabelled);
+        let list = List::open_from(&path, 1.0).unwrap();
+        assert_eq!(points(&list, 0), [(0.0, 1.5, Visibility::Visible), none]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use coco::{CocoMasks, CocoPoints};
 pub use cropped::{Crop, Cropped};
 pub use error::SourceError;
 pub use faces::Faces;
-pub use format::{Format, open, open_annotated};
+pub use format::{Format, Reading, open, open_read_as};
 pub use isbi::Isbi;
 pub use labelme::{LabelMeMasks, LabelMePoints};
 pub use list::List;

@@ -84,6 +84,33 @@ fn points_are_found_and_a_subset_goes_on() {
 }
 
 #[test]
+fn what_is_drawn_before_training_has_its_points() {
+    let scene = Scene::new();
+    discs(&scene, 3);
+    let mut args: Vec<String> =
+        ["show", "augment", "--output", "sheet.png", "--samples", "2", "--draws", "1"]
+            .map(String::from)
+            .into();
+    args.extend(POINTS.iter().flat_map(|set| ["--set".into(), set.to_string()]));
+    args.extend(["--set", "data.size=32"].map(String::from));
+    let shown = scene.fullbore(&args.iter().map(String::as_str).collect::<Vec<_>>()).succeeded();
+    assert!(shown.stdout.contains("horizontal flip"), "{shown}");
+    let sheet = image::open(scene.path("sheet.png")).unwrap().into_rgb8();
+    let colourful =
+        sheet.pixels().filter(|p| p.0.iter().max().unwrap() - p.0.iter().min().unwrap() > 120).count();
+    assert!(colourful > 0, "points are drawn in bright colours, pictures have none");
+}
+
+#[test]
+fn a_validation_set_must_have_the_same_points() {
+    let scene = Scene::new();
+    discs(&scene, 4);
+    fs::write(scene.path("val.csv"), "image,x0,y0\ndata/images/00.png,1,2\n").unwrap();
+    let refused = ["data.val is val.csv", "data.val allows a data set of the 3 points", "this one has 1"];
+    scene.train(&with(&["data.val=val.csv"])).refused(&scene, 2, &refused);
+}
+
+#[test]
 fn a_feed_of_its_own_changes_nothing() {
     let scene = Scene::new();
     discs(&scene, 10);

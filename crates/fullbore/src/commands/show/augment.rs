@@ -6,8 +6,8 @@ use fullbore_augment::cpu::{Augmenter, Layout, PixelsMut};
 use fullbore_data::{HostBatch, Loader, LoaderConfig};
 use fullbore_predict::PredictError;
 use fullbore_predict::look::{Sheet, Tile, mark, overlay, rgb};
-use fullbore_train::{Plan, TrainError, setup};
-use fullbore_types::{Position, SampleKey, Size};
+use fullbore_train::{Plan, TrainError, augmentation, setup};
+use fullbore_types::{Position, SampleKey};
 
 use super::super::{CommandError, Settings};
 use crate::exit_codes;
@@ -43,14 +43,13 @@ pub(super) fn run(args: AugmentArgs) -> Result<i32, CommandError> {
     }
     plan.data.check()?;
     plan.check()?;
-    let source = setup::open_training(&plan)?;
+    let source = setup::open_training(&mut plan)?;
     let n_samples = (args.samples as usize).min(source.len());
     let config =
         LoaderConfig { batch_size: n_samples, drop_last: false, epochs: 1, ..setup::loader_config(&plan, 0) };
     let batch = Loader::start(source, config, Position::default()).map_err(TrainError::from)?.next();
     let batch = batch.ok_or(fullbore_data::DataError::NoSamples)?.map_err(TrainError::from)?;
-    let canvas = Size::new(plan.data.size.width, plan.data.size.height);
-    let policy = plan.augment.resolve(canvas, canvas, None)?;
+    let policy = augmentation::policy(&plan)?;
     let sheet = draw(&plan, &policy, &batch, &args);
     sheet.write(&args.output).map_err(SheetError)?;
     match policy.describe() {

@@ -41,7 +41,7 @@ pub(in crate::commands) struct StepArgs {
     /// Also run the same step in PyTorch, with the Python that FULLBORE_PYTHON names, else python3
     #[arg(long, value_name = "PEER")]
     against: Option<Against>,
-    /// The script for that, which takes the arguments of bench/unet_step_torch.py and prints such a line
+    /// The script for that, which takes the arguments of bench/step_torch.py and prints such a line
     #[arg(long, value_name = "SCRIPT", requires = "against")]
     peer: Option<PathBuf>,
     /// Print one machine-readable summary as the last line of standard output
@@ -87,11 +87,14 @@ pub(super) fn run(args: StepArgs) -> Result<i32, CommandError> {
     plan.phases.clear();
     plan.check()?;
     let device = plan.device.resolve()?;
-    let peer = args
-        .against
-        .map(|Against::Python| Peer::find(&plan, device, args.peer.as_deref(), [args.steps, args.warm]));
-    let peer = peer.transpose()?;
     let mut ground = Ground::new(&mut plan, device)?;
+    let peer = match args.against {
+        None => None,
+        Some(Against::Python) => {
+            let (classes, steps) = (plan.channels_out().map_err(TrainError::from)?, [args.steps, args.warm]);
+            Some(Peer::find(&plan, device, classes, args.peer.as_deref(), steps)?)
+        }
+    };
     let resident = [synthetic_batch(&plan, device)?];
     let turn = Turn { plan: &plan, device, warm: args.warm, steps: args.steps };
     let mut turns = Turns::default();

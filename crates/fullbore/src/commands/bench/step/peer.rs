@@ -5,13 +5,13 @@ use std::process::{Command, Stdio};
 
 use fullbore_nn::compute::device_name;
 use fullbore_nn::losses::LossName;
-use fullbore_nn::models::{ModelName, Up};
+use fullbore_nn::models::{Head, ModelConfig, ModelName, Up};
 use fullbore_nn::{NormConfig, NormKind};
 use fullbore_torch::Device;
 use fullbore_train::Plan;
 
 /// The script of the project, from its root.
-const OWN_SCRIPT: &str = "bench/unet_step_torch.py";
+const OWN_SCRIPT: &str = "bench/step_torch.py";
 /// The least steps before the measurement that it takes.
 const LEAST_WARM: u64 = 5;
 /// Lines of a failed script's standard error that are shown.
@@ -69,10 +69,11 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Looks for Python and the script, and translates a plan for it.
+    /// Looks for Python and the script, and translates a plan for it. `classes`: channels that the network puts out.
     pub(super) fn find(
         plan: &Plan,
         device: Device,
+        classes: i64,
         script: Option<&Path>,
         [steps, warm]: [u64; 2],
     ) -> Result<Self, PeerError> {
@@ -82,8 +83,6 @@ impl Peer {
         }
         let size = plan.data.size;
         require(size.height == size.width, "data.size", size, "square images")?;
-        let base = plan.model.base.map(|base| base.to_string());
-        require(base.is_some(), "model.base", "null", "a number")?;
         let script = script.unwrap_or(Path::new(OWN_SCRIPT)).to_path_buf();
         if !script.is_file() {
             return Err(PeerError::NoScript { script });
@@ -95,8 +94,10 @@ impl Peer {
             return Err(PeerError::NoPython { python });
         }
         let arguments = [
+            ("--model", plan.model.name.key().into()),
+            network(&plan.model)?,
+            ("--classes", classes.to_string()),
             ("--size", size.height.to_string()),
-            ("--base", base.unwrap_or_default()),
             ("--batch", plan.batch.size.to_string()),
             ("--dtype", dtype.into()),
             ("--steps", steps.to_string()),
@@ -135,10 +136,28 @@ impl Peer {
     }
 }
 
+/// What says which network of its kind it is, as an argument.
+fn network(model: &ModelConfig) -> Result<(&'static str, String), PeerError> {
+    let number = |argument, key, value: Option<u32>| {
+        require(value.is_some(), key, "null", "a number")?;
+        Ok((argument, value.unwrap_or_default().to_string()))
+    };
+    match (model.name, model.width) {
+        (ModelName::Unet, _) => number("--base", "model.base", model.base),
+        (ModelName::Hrnet, width) => {
+            require(width.is_some(), "model.width", "null", "a name")?;
+            Ok(("--width", serde_json::json!(width).as_str().unwrap_or_default().into()))
+        }
+        _ => number("--layers", "model.layers", model.layers),
+    }
+}
+
 /// Checks that the project's own script can do what a plan says.
 fn check(plan: &Plan, dtype: &str) -> Result<(), PeerError> {
     let model = &plan.model;
-    require(model.name == ModelName::Unet, "model.name", model.name.key(), "unet")?;
+    let known = [ModelName::Unet, ModelName::ResnetUnet, ModelName::Hrnet].contains(&model.name);
+    require(known, "model.name", model.name.key(), "unet, resnet_unet and hrnet")?;
+    require(model.head != Some(Head::Pose), "model.head", "pose", "concatenated")?;
     let depth = model.depth.unwrap_or(4);
     require(depth == 4, "model.depth", depth, "4")?;
     require(model.up != Some(Up::Bilinear), "model.up", "bilinear", "transposed")?;
@@ -147,7 +166,11 @@ fn check(plan: &Plan, dtype: &str) -> Result<(), PeerError> {
     require(kind == NormKind::Batch, "norm.kind", "group", "batch")?;
     let whole = group.is_none_or(|group| group as usize == plan.batch.size);
     require(whole, "norm.group", group.unwrap_or(0), "the whole batch (null)")?;
-    require(plan.loss.name == LossName::Bce, "loss.name", plan.loss.name.key(), "bce")?;
+    let (loss, takes) = match model.name {
+        ModelName::Hrnet => (LossName::Mse, "mse with hrnet"),
+        _ => (LossName::Bce, "bce"),
+    };
+    require(plan.loss.name == loss, "loss.name", plan.loss.name.key(), takes)?;
     require(plan.data.channels == 3, "data.channels", plan.data.channels, "3")?;
     require(dtype != "fp16", "precision", dtype, "fp32, tf32 and bf16")
 }
