@@ -11,6 +11,7 @@ const SHIM: &[&str] = &[
     "shim/cpu_allocator.cpp",
     "shim/error.cpp",
     "shim/host_reads.cpp",
+    "shim/layouts.cpp",
     "shim/list.cpp",
     "shim/optimizer.cpp",
     "shim/process.cpp",

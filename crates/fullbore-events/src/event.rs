@@ -206,6 +206,15 @@ pub enum Event {
         /// Such steps in a row, up to this one.
         in_row: u64,
     },
+    /// The run had diverged, and goes on from its newest checkpoint with a smaller learning rate.
+    RolledBack {
+        /// Steps done before.
+        from: u64,
+        /// Steps done now.
+        to: u64,
+        /// What the learning rate of the schedule is multiplied by from now on.
+        lr_factor: f64,
+    },
     /// A training sample cannot be loaded. Told once for each, before the step that was to see it.
     BadSample {
         /// The sample's name.
@@ -564,6 +573,7 @@ mod tests {
             Event::EvalBatchChanged { step: 3, from: 8, to: 4, reason: "out of memory".into() },
             Event::OutOfMemory { step: 3, at: OutOfMemoryAt::Backward, micro_batch: 8, message: "m".into() },
             Event::NonFinite { step: 3, what: "loss".into(), skipped: 2, in_row: 1 },
+            Event::RolledBack { from: 9, to: 6, lr_factor: 0.5 },
             Event::EarlyStopped { epoch: 2, step: 9, reason: "no better dice".into() },
             Event::BadSample {
                 name: "a".into(),

@@ -32,6 +32,13 @@ struct Group {
   double lr, weight_decay;
 };
 
+// On the CPU the fused kernels convert what is channels_last to NCHW, in every step. They work element by element: the same
+// memory seen as NHWC is as good to them, and in order.
+at::Tensor in_plain_order(const at::Tensor& t) {
+  const bool other = t.is_cpu() && t.dim() == 4 && !t.is_contiguous() && t.is_contiguous(at::MemoryFormat::ChannelsLast);
+  return other ? t.permute({0, 2, 3, 1}) : t;
+}
+
 std::vector<Group> with_gradients(const fb_update& u) {
   const size_t n = u.params->tensors.size();
   for (const fb_list* state : {u.momentum, u.squares}) {
@@ -51,15 +58,15 @@ std::vector<Group> with_gradients(const fb_update& u) {
       const auto& grad = param.grad();
       if (!grad.defined()) continue;
       fullbore::check_same_layout(param, grad, "the gradient", i);
-      group.params.push_back(param);
-      group.grads.push_back(grad);
+      group.params.push_back(in_plain_order(param));
+      group.grads.push_back(in_plain_order(grad));
       if (u.momentum) {
         fullbore::check_same_layout(param, u.momentum->tensors[i], "the first moment", i);
-        group.momentum.push_back(u.momentum->tensors[i]);
+        group.momentum.push_back(in_plain_order(u.momentum->tensors[i]));
       }
       if (u.squares) {
         fullbore::check_same_layout(param, u.squares->tensors[i], "the second moment", i);
-        group.squares.push_back(u.squares->tensors[i]);
+        group.squares.push_back(in_plain_order(u.squares->tensors[i]));
       }
     }
     if (!group.params.empty()) groups.push_back(std::move(group));

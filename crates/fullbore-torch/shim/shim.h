@@ -128,6 +128,16 @@ const char* fb_cpu_capability();
 int fb_host_reads_begin(uint64_t* hook);
 int fb_host_reads_end(uint64_t hook, uint64_t* reads, uint64_t* copies);
 
+// Convolutions and copies of 4-D tensors, of all threads from begin to end.
+typedef struct {
+  uint64_t convolutions;    // forward and backward
+  uint64_t in_other_order;  // with a tensor that is not channels_last
+  uint64_t conversions;     // copies from one order to the other, but for gradients of weights
+  uint64_t in_upsampling;   // such copies in the backward of upsampling, not counted above
+} fb_layouts;
+int fb_layouts_begin(uint64_t* hook);
+int fb_layouts_end(uint64_t hook, fb_layouts* seen);
+
 // any accelerator, through libtorch_cpu's generic interface
 int fb_device_memory(int device_index, uint64_t* free_bytes, uint64_t* total_bytes);
 int fb_device_allocator(int device_index, uint64_t* in_use, uint64_t* reserved, uint64_t* peak);

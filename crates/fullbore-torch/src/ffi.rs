@@ -183,6 +183,8 @@ unsafe extern "C" {
 
     pub(crate) fn fb_host_reads_begin(hook: *mut u64) -> c_int;
     pub(crate) fn fb_host_reads_end(hook: u64, reads: *mut u64, copies: *mut u64) -> c_int;
+    pub(crate) fn fb_layouts_begin(hook: *mut u64) -> c_int;
+    pub(crate) fn fb_layouts_end(hook: u64, seen: *mut crate::layouts::Layouts) -> c_int;
 
     pub(crate) fn fb_device_memory(index: c_int, free_bytes: *mut u64, total_bytes: *mut u64) -> c_int;
     pub(crate) fn fb_device_allocator(

@@ -22,6 +22,7 @@ mod graph;
 mod guards;
 mod host_memory;
 mod host_reads;
+mod layouts;
 mod list;
 mod ops;
 mod optimizer;
@@ -41,6 +42,8 @@ pub use guards::{Autocast, Deterministic, KernelSearch, NoGrad, Threads, is_dete
 pub use host_memory::HostMemory;
 #[doc(hidden)]
 pub use host_reads::{HostReads, count_host_reads};
+#[doc(hidden)]
+pub use layouts::{Layouts, count_layouts};
 pub use list::TensorList;
 pub use optimizer::{Clip, Gate, Moments, Scaler, UpdateGroup, UpdateRule, optimizer_step};
 pub use process::{

@@ -40,9 +40,19 @@ pub struct Progress {
     /// Training samples that could not be loaded: they stay replaced by the same others after a resume.
     #[serde(default)]
     pub bad_samples: Vec<SampleId>,
+    /// How often the run has gone back because it had diverged.
+    #[serde(default)]
+    pub roll_backs: u64,
     /// What the governor of the memory has learnt.
     #[serde(default)]
     pub governor: Option<GovernorState>,
+}
+
+impl Progress {
+    /// What the learning rate of the schedule is multiplied by: halved whenever the run goes back.
+    pub(crate) fn lr_factor(&self) -> f64 {
+        0.5f64.powf(self.roll_backs as f64)
+    }
 }
 
 /// An evaluation whose checkpoint is kept.

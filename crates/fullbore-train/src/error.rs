@@ -147,7 +147,8 @@ pub enum TrainError {
     #[diagnostic(
         code(config::diverged),
         help(
-            "use a smaller optimizer.lr, a longer schedule.warmup_steps or precision: fp32; {}",
+            "use a smaller optimizer.lr, a longer schedule.warmup_steps or precision: fp32, or let the run go back by \
+             run.roll_backs; {}",
             saved.as_ref().map_or("no checkpoint had been saved yet".to_string(), |(path, step)| {
                 format!("the last good checkpoint is {} (step {step})", path.display())
             })

@@ -102,6 +102,9 @@ pub struct RunConfig {
     /// Steps in a row without a finite loss and gradient after which the run is given up. Counted on the device,
     /// looked at at log points.
     pub max_skipped: u64,
+    /// How often the run goes back to its newest checkpoint instead, each time with half the learning rate.
+    #[serde(default)]
+    pub roll_backs: u64,
 }
 
 /// Effective and micro-batch.
@@ -285,6 +288,7 @@ impl Plan {
             return Err(refuse(key, value, "at least 1"));
         }
         let at_most = [
+            ("run.roll_backs", self.run.roll_backs, 20),
             ("batch.size", self.batch.size as u64, 65_536),
             ("checkpoint.keep_best", self.checkpoint.keep_best as u64, 1000),
         ];

@@ -21,20 +21,27 @@ use crate::checkpoint::{Progress, Saved};
 /// # Errors
 /// When the newest checkpoint cannot be used, or the folder cannot be written to.
 pub fn newest_state(run_dir: &RunDir) -> Result<Option<Saved>, TrainError> {
+    newest_before(run_dir, u64::MAX)
+}
+
+/// The same among the states of fewer than `steps` steps.
+pub(crate) fn newest_before(run_dir: &RunDir, steps: u64) -> Result<Option<Saved>, TrainError> {
     remove_unfinished(&run_dir.checkpoints());
     finish_best(run_dir)?;
     let last = run_dir.last_checkpoint();
-    let mut newest: Option<(u64, PathBuf)> = None;
+    let mut newest: Option<((u64, u64), PathBuf)> = None;
     let bests = (0..).map(|place| run_dir.best_checkpoint(place)).take_while(|path| path.exists());
     for path in last.exists().then(|| last.clone()).into_iter().chain(bests) {
-        let step = match progress_of(&path) {
-            Ok(progress) => progress.step,
+        let Progress { roll_backs, step, .. } = match progress_of(&path) {
+            Ok(progress) => progress,
             Err(error) if path == last => return Err(error.into()),
             // A best checkpoint that cannot be used stands in nobody's way.
             Err(_) => continue,
         };
-        if newest.as_ref().is_none_or(|(most, _)| step > *most) {
-            newest = Some((step, path));
+        // A run that has gone back has fewer steps, and is newer all the same.
+        let age = (roll_backs, step);
+        if step < steps && newest.as_ref().is_none_or(|(most, _)| age > *most) {
+            newest = Some((age, path));
         }
     }
     let Some((_, path)) = newest else { return Ok(None) };

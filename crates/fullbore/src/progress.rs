@@ -246,6 +246,9 @@ impl<W: Write + Send> Sink for Progress<W> {
                     "warning: {what} is not finite after step {step}: {skipped} changed nothing"
                 ));
             }
+            Event::RolledBack { from, to, lr_factor } => self.line(&format!(
+                "rolled back from step {from} to step {to}: the learning rate is {lr_factor} of the schedule's from now on"
+            )),
             Event::EarlyStopped { reason, .. } => self.line(reason),
             Event::BadSample { name, reason, replaced_by, .. } => {
                 let instead =
@@ -532,6 +535,7 @@ saved best at step 11: runs/a/best
                 },
             ),
             (0.0, Event::NonFinite { step: 3, what: "loss".into(), skipped: 2, in_row: 1 }),
+            (0.0, Event::RolledBack { from: 9, to: 6, lr_factor: 0.25 }),
             (0.0, Event::EarlyStopped { epoch: 1, step: 9, reason: "stopped early: no better dice".into() }),
             (
                 0.0,
@@ -568,6 +572,7 @@ micro-batch 8 -> 4 after step 3: memory ran out
 evaluation: 8 -> 4 images at once: memory ran out
 out of memory in the backward pass with micro-batch 8 after step 3: 2 GiB
 warning: loss is not finite after step 3: 2 steps changed nothing
+rolled back from step 9 to step 6: the learning rate is 0.25 of the schedule's from now on
 stopped early: no better dice
 warning: bad sample `a`: images/a.jpg is truncated; `b` takes its place
 cache in memory

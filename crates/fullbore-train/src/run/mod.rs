@@ -1,23 +1,26 @@
 //! The story of a run: set up, then epochs of steps, evaluations and checkpoints, then the summary.
 
+mod epoch_end;
+mod roll_back;
+mod saves;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fullbore_data::Source;
-use fullbore_events::{BestScore, CheckpointKind, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
+use fullbore_events::{BestScore, Event, OutOfMemoryAt, Reporter, RunDir, RunStatus};
 use fullbore_feed::{Fed, Feed};
-use fullbore_governor::{Attempt, Change, Decision, Governor, Outcome};
+use fullbore_governor::{Attempt, Decision, Governor, Outcome};
 use fullbore_nn::compute::{PrecisionChoice, device_name};
 use fullbore_torch::{Device, empty_device_cache, reset_device_peak};
 
 use crate::TrainError;
-use crate::best;
 use crate::caching::Caching;
-use crate::checkpoint::{self, Best, Progress};
+use crate::checkpoint::{Best, Progress};
 use crate::clock::Clock;
-use crate::evaluate::{EvalSettings, Scored, Scores, evaluate, mean_dice};
+use crate::evaluate::{EvalSettings, Scores};
 use crate::feeding::{Pipeline, Stretch, bytes_beside_the_model};
 use crate::log_window::{LogReading, LogWindow};
 use crate::memory;
@@ -162,10 +165,8 @@ impl<'a> Run<'a> {
         self.clock.restart();
         if self.trained {
             self.scores = Some(self.score(self.ground.data.val.clone())?);
-        } else if self.ground.progress.step != self.ground.progress.ended && self.epoch_is_over() {
-            // It was stopped between the last step of an epoch and its evaluation.
-            self.end_epoch()?;
-            self.clock.restart();
+        } else {
+            self.catch_up()?;
         }
         let mut status = RunStatus::Completed;
         while self.ground.progress.step < self.steps_total && self.stopped_early().is_none() {
@@ -186,7 +187,14 @@ impl<'a> Run<'a> {
             let reading = if due { self.log.read(self.ground.engine.optimizer.gate())? } else { None };
             self.clock.step_done(self.ground.progress.step, self.ground.device)?;
             if let Some(reading) = reading {
-                self.log_point(reading)?;
+                self.log_point(reading);
+            }
+            if self.has_diverged() {
+                drop(feed);
+                self.roll_back()?;
+                feed = self.feed(stop)?;
+                self.catch_up()?;
+                continue;
             }
             if stopping {
                 status = RunStatus::Interrupted;
@@ -255,14 +263,19 @@ impl<'a> Run<'a> {
 
     /// Whether the next batch belongs to another phase.
     fn phase_is_over(&self) -> bool {
-        self.ground.progress.position.epoch >= self.phase.end
+        self.next_phase().number != self.phase.number
             && self.ground.progress.step < self.steps_total
             && self.stopped_early().is_none()
     }
 
-    fn enter_phase(&mut self) -> Result<(), TrainError> {
+    /// That of the next batch.
+    fn next_phase(&self) -> Phase {
         let samples = self.ground.data.train.len() as u64;
-        self.phase = Phase::at(self.plan, samples, self.ground.progress.position.epoch);
+        Phase::at(self.plan, samples, self.ground.progress.position.epoch)
+    }
+
+    fn enter_phase(&mut self) -> Result<(), TrainError> {
+        self.phase = self.next_phase();
         let Prepared { engine, augment, workers, .. } = &mut self.ground;
         *augment = setup::fit(engine, &self.phase.plan, *workers)?;
         augment.announce(self.reporter);
@@ -413,7 +426,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reports the steps since the last log point.
-    fn log_point(&mut self, window: LogReading) -> Result<(), TrainError> {
+    fn log_point(&mut self, window: LogReading) {
         let step = self.ground.progress.step;
         let (elapsed, waited) = self.clock.since_log();
         self.reporter.emit(Event::Step {
@@ -431,121 +444,10 @@ impl<'a> Run<'a> {
             let what = if window.loss.is_finite() { "gradient" } else { "loss" };
             self.reporter.emit(Event::NonFinite { step, what: what.into(), skipped, in_row });
         }
-        if in_row >= self.plan.run.max_skipped {
-            return Err(self.diverged());
-        }
-        Ok(())
-    }
-
-    fn diverged(&self) -> TrainError {
-        let (in_row, step) = (self.log.skipped_in_row, self.ground.progress.step);
-        TrainError::Diverged { in_row, step, saved: self.saved.clone() }
-    }
-
-    /// Whether it is time to save within an epoch.
-    fn is_save_due(&self) -> bool {
-        let by_steps = self.plan.checkpoint.every_steps;
-        let by_minutes = self.plan.checkpoint.every_minutes;
-        by_steps.is_some_and(|n| self.ground.progress.step.is_multiple_of(n))
-            || by_minutes.is_some_and(|minutes| self.saved_at.elapsed().as_secs_f64() >= 60.0 * minutes)
     }
 
     fn epoch_is_over(&self) -> bool {
         self.ground.progress.step >= self.steps_total || self.ground.progress.position.batch == 0
-    }
-
-    /// Evaluates and saves when it is their turn, and after the last step in any case.
-    fn end_epoch(&mut self) -> Result<(), TrainError> {
-        let last = self.ground.progress.step >= self.steps_total;
-        if !self.log.is_finite() {
-            // Such weights must not replace good ones, and cannot become better.
-            return if last { Err(self.diverged()) } else { Ok(()) };
-        }
-        let epoch = self.log.epoch(&self.ground.progress, self.steps_per_epoch);
-        if last || (epoch + 1).is_multiple_of(self.plan.eval.every) {
-            self.evaluate(epoch)?;
-        }
-        self.ground.progress.ended = self.ground.progress.step;
-        self.caching.pass_warnings_on(self.reporter);
-        let due = (epoch + 1).is_multiple_of(self.plan.checkpoint.every) || self.is_save_due();
-        if !last && self.stopped_early().is_none() && due {
-            self.save_last()?;
-        }
-        Ok(())
-    }
-
-    /// Scores the model on whole images.
-    fn score(&mut self, images: Arc<dyn Source>) -> Result<Scores, TrainError> {
-        let epoch = self.log.epoch(&self.ground.progress, self.steps_per_epoch);
-        let cache = self.caching.cache.clone();
-        let samples = setup::eval_loader(self.plan, images, self.ground.workers, false, cache)?;
-        // Evaluations see images of data.size in every phase.
-        let whole = setup::finish(self.plan, self.ground.device)?;
-        let of_phase = std::mem::replace(&mut self.ground.engine.finish, whole);
-        let (engine, eval, reporter, step) =
-            (&self.ground.engine, &mut self.eval, self.reporter, self.ground.progress.step);
-        let score = || {
-            let resized = |change: Change, error: Option<&fullbore_torch::Error>| {
-                let (from, to) = (change.from as u64, change.to as u64);
-                if let Some(error) = error {
-                    let (at, message) = (OutOfMemoryAt::Eval, error.to_string());
-                    reporter.emit(Event::OutOfMemory { step, at, micro_batch: from, message });
-                }
-                reporter.emit(Event::EvalBatchChanged { step, from, to, reason: change.to_string() });
-            };
-            evaluate(engine, samples, eval, resized, |_, _| Ok(()))
-        };
-        let scores = match &engine.ema {
-            Some(ema) => ema.with_average(score)?,
-            None => score()?,
-        };
-        self.ground.engine.finish = of_phase;
-        self.reporter.emit(evaluated(&scores, epoch, step));
-        Ok(scores)
-    }
-
-    /// Scores the model, and draws all conclusions from that.
-    fn evaluate(&mut self, epoch: u64) -> Result<(), TrainError> {
-        let scores = self.score(self.val.clone())?;
-        let (progress, metric) = (&mut self.ground.progress, self.plan.metric());
-        let step = progress.step;
-        let value_of = |metric: &str| scores.metric(metric).unwrap_or(f64::NAN);
-        let value = value_of(metric);
-        self.plan.schedule.see(&mut progress.plateau, metric, value);
-        self.plan.early_stop.see(&mut progress.early_stop, value_of);
-        // Whoever goes on from the best checkpoint must not see this evaluation again.
-        progress.ended = step;
-        let keep = self.plan.checkpoint.keep_best;
-        if let Some(place) = best::place(&progress.best, metric, value, keep) {
-            progress.best.insert(place, Best { value, epoch, step });
-            progress.best.truncate(keep);
-            self.save_best(place)?;
-        }
-        self.scores = Some(scores);
-        Ok(())
-    }
-
-    fn save_last(&mut self) -> Result<(), TrainError> {
-        let path = self.run_dir.last_checkpoint();
-        checkpoint::save(&path, &self.ground.engine, self.plan, &self.ground.progress)?;
-        self.saved_at = Instant::now();
-        self.tell_saved(CheckpointKind::Last, path);
-        Ok(())
-    }
-
-    /// Saves among the best. The file is whole before others make room for it.
-    fn save_best(&mut self, place: usize) -> Result<(), TrainError> {
-        let new = best::unplaced(self.run_dir);
-        checkpoint::save(&new, &self.ground.engine, self.plan, &self.ground.progress)?;
-        best::put(self.run_dir, &new, place, self.plan.checkpoint.keep_best)?;
-        self.tell_saved(CheckpointKind::Best, self.run_dir.best_checkpoint(place));
-        Ok(())
-    }
-
-    fn tell_saved(&mut self, kind: CheckpointKind, path: PathBuf) {
-        let step = self.ground.progress.step;
-        self.reporter.emit(Event::CheckpointSaved { kind, path: path.display().to_string(), step });
-        self.saved = Some((path, step));
     }
 
     /// Keeps what the run has learnt, when it is worth keeping, and reports the end.
@@ -598,45 +500,9 @@ impl<'a> Run<'a> {
     }
 
     fn lr_of(&self, step: u64) -> f64 {
-        let plateau = &self.ground.progress.plateau;
-        self.plan.schedule.lr(self.plan.peak_lr(), step, self.steps_total, plateau)
-    }
-}
-
-/// The event that tells of an evaluation.
-fn evaluated(scores: &Scores, epoch: u64, step: u64) -> Event {
-    let (images, loss, seconds) = (scores.images as u64, scores.loss, scores.seconds);
-    match &scores.of {
-        Scored::Masks(classes) => {
-            let per_class = |value: fn(&fullbore_nn::metrics::ClassScores) -> f64| {
-                classes.iter().map(|(name, s)| (name.clone(), value(s))).collect()
-            };
-            Event::Evaluated {
-                epoch,
-                step,
-                images,
-                loss,
-                dice: mean_dice(classes),
-                dice_per_class: per_class(|s| s.dice),
-                iou_per_class: per_class(|s| s.iou),
-                precision_per_class: per_class(|s| s.precision.unwrap_or(f64::NAN)),
-                recall_per_class: per_class(|s| s.recall.unwrap_or(f64::NAN)),
-                seconds,
-            }
-        }
-        Scored::Landmarks(landmarks) => Event::LandmarksEvaluated {
-            epoch,
-            step,
-            images,
-            loss,
-            nme: landmarks.nme,
-            mre_px: landmarks.all.mre_px,
-            mre_mm: landmarks.all.mre_mm,
-            sdr: landmarks.all.sdr.clone(),
-            auc: landmarks.auc,
-            failure_rate: landmarks.failure_rate,
-            seconds,
-        },
+        let progress = &self.ground.progress;
+        let scheduled = self.plan.schedule.lr(self.plan.peak_lr(), step, self.steps_total, &progress.plateau);
+        scheduled * progress.lr_factor()
     }
 }
 
