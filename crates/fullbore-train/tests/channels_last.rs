@@ -76,6 +76,7 @@ fn engine(config: &ModelConfig, maps: i64, kind: NormKind, precision: Option<Kin
         may_ignore: true,
         norm_group: Some(2),
         levels: 1 + config.deep_supervision as usize,
+        recorded: None,
     };
     let finish = Finish { normalize, twin: None, landmarks };
     Engine::new(model, params, optimizer, None, finish, settings).unwrap()
