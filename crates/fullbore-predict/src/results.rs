@@ -59,10 +59,11 @@ impl<'a> Results<'a> {
             None => Kind::Masks(MaskValues::new(&trained.classes())),
             Some(names) => {
                 let format = config.format.unwrap_or_default();
+                let (with_boxes, first_pixel) = (config.boxes.is_some(), trained.first_pixel());
                 Kind::Landmarks(Landmarks {
                     names,
                     format,
-                    file: PointsFile::create(format, output, names, config.boxes.is_some())?,
+                    file: PointsFile::create(format, output, names, with_boxes, first_pixel)?,
                     paths: ImagePaths::new(pictures, output),
                     overlays: config.overlays,
                     open: None,

@@ -144,6 +144,11 @@ impl Trained {
         (self.recipe.data.crop, self.recipe.data.crop_margin)
     }
 
+    /// Coordinate of the first pixel's centre in the lists of points that it learnt from.
+    pub(crate) fn first_pixel(&self) -> f64 {
+        self.recipe.data.first_pixel
+    }
+
     /// Where the model lives.
     pub fn device(&self) -> Device {
         self.params.device()

@@ -1,7 +1,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Findings, Found, rounded};
+use super::{Findings, rounded};
 use crate::PredictError;
 use crate::write::PartFile;
 
@@ -9,11 +9,19 @@ use crate::write::PartFile;
 pub(crate) struct CsvFile {
     file: PartFile,
     with_boxes: bool,
+    /// Coordinate of the first pixel's centre, as in the list that the model learnt from.
+    first_pixel: f64,
 }
 
 impl CsvFile {
-    pub(super) fn create(output: &Path, names: &[String], with_boxes: bool) -> Result<Self, PredictError> {
-        let mut file = CsvFile { file: PartFile::create(&output.join("landmarks.csv"))?, with_boxes };
+    pub(super) fn create(
+        output: &Path,
+        names: &[String],
+        with_boxes: bool,
+        first_pixel: f64,
+    ) -> Result<Self, PredictError> {
+        let file = PartFile::create(&output.join("landmarks.csv"))?;
+        let mut file = CsvFile { file, with_boxes, first_pixel };
         let points = names.iter().enumerate();
         let points = points.flat_map(|(i, name)| [format!("x{i}"), format!("y{i}"), format!("score_{name}")]);
         let boxes = ["box_left", "box_top", "box_width", "box_height"].map(String::from);
@@ -27,8 +35,8 @@ impl CsvFile {
             let mut line = vec![image.to_owned()];
             line.extend(instance.points.iter().flat_map(|point| match point.is_found() {
                 true => {
-                    let Found { place: [x, y], score } = *point;
-                    [rounded(x).to_string(), rounded(y).to_string(), format!("{score:.4}")]
+                    let [x, y] = point.place.map(|v| rounded(v + self.first_pixel).to_string());
+                    [x, y, format!("{:.4}", point.score)]
                 }
                 false => Default::default(),
             }));

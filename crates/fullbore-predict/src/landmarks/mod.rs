@@ -21,6 +21,9 @@ use list::CsvFile;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PointFormat {
     /// `landmarks.csv`: a line for each picture or box with `image`, `x0`, `y0`, `score_NAME`, `x1` and so on, and the box.
+    /// Coordinates begin where those of the list began that the model learnt from ([`DataConfig::first_pixel`]).
+    ///
+    /// [`DataConfig::first_pixel`]: fullbore_data::DataConfig::first_pixel
     #[default]
     Csv,
     /// `landmarks.json`: COCO's key points of all pictures.
@@ -96,9 +99,12 @@ impl PointsFile {
         output: &Path,
         names: &[String],
         with_boxes: bool,
+        first_pixel: f64,
     ) -> Result<Option<Self>, PredictError> {
         Ok(match format {
-            PointFormat::Csv => Some(PointsFile::Csv(CsvFile::create(output, names, with_boxes)?)),
+            PointFormat::Csv => {
+                Some(PointsFile::Csv(CsvFile::create(output, names, with_boxes, first_pixel)?))
+            }
             PointFormat::Coco => Some(PointsFile::Coco(CocoFile::create(output)?)),
             PointFormat::Labelme => None,
         })

@@ -1,10 +1,13 @@
 use std::fs;
 use std::sync::Arc;
 
-use fullbore_data::source::{Format, open};
+use fullbore_data::source::{Format, Reading, open_read_as};
 use fullbore_data::{Part, Source, Target, Visibility};
 
 use super::*;
+
+/// Lists number pixels from 1 here.
+const FIRST_PIXEL: f64 = 1.0;
 
 /// Two landmarks in three pictures: one with a point that was not found, one with two boxes.
 fn findings() -> Vec<Findings> {
@@ -37,7 +40,7 @@ fn read_back(
     }
     let pictures = Pictures::open(&photos).unwrap();
     let paths = ImagePaths::new(&pictures, &out);
-    let mut file = PointsFile::create(format, &out, names, true).unwrap();
+    let mut file = PointsFile::create(format, &out, names, true, FIRST_PIXEL).unwrap();
     for findings in findings {
         let (image, name) = (paths.of(findings.picture), pictures.result_name(findings.picture));
         match &mut file {
@@ -53,8 +56,9 @@ fn read_back(
         PointFormat::Coco => out.join("landmarks.json"),
         PointFormat::Labelme => out,
     };
-    let source = open(&path, Format::Auto, None).unwrap();
-    (dir, source)
+    let first_pixel = if format == PointFormat::Csv { FIRST_PIXEL } else { 0.0 };
+    let reading = Reading { first_pixel, ..Reading::default() };
+    (dir, open_read_as(&path, Format::Auto, reading, None).unwrap())
 }
 
 #[test]
@@ -97,7 +101,7 @@ fn what_is_written_is_a_data_set_with_the_same_points() {
 fn a_run_that_finds_no_picture_still_writes_whole_files() {
     let dir = tempfile::tempdir().unwrap();
     for format in [PointFormat::Csv, PointFormat::Coco] {
-        let file = PointsFile::create(format, dir.path(), &["a".into()], false).unwrap().unwrap();
+        let file = PointsFile::create(format, dir.path(), &["a".into()], false, 0.0).unwrap().unwrap();
         file.finish(&["a".into()], |_| unreachable!()).unwrap();
     }
     assert_eq!(fs::read_to_string(dir.path().join("landmarks.csv")).unwrap(), "image,x0,y0,score_a\n");

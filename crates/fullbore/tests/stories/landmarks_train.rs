@@ -106,7 +106,7 @@ fn a_validation_set_must_have_the_same_points() {
     let scene = Scene::new();
     discs(&scene, 4);
     fs::write(scene.path("val.csv"), "image,x0,y0\ndata/images/00.png,1,2\n").unwrap();
-    let refused = ["data.val is val.csv", "data.val allows a data set of the 3 points", "this one has 1"];
+    let refused = ["data.val: val.csv cannot work", "the 3 points of the training set", "this one has 1"];
     scene.train(&with(&["data.val=val.csv"])).refused(&scene, 2, &refused);
 }
 
