@@ -18,6 +18,7 @@ const SHIM: &[&str] = &[
     "shim/recompute.cpp",
     "shim/stream.cpp",
     "shim/tensor.cpp",
+    "shim/upsample.cpp",
 ];
 
 fn main() {

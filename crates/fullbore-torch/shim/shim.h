@@ -33,6 +33,9 @@ struct fb_block {
 // it uses. The context is freed with the graph, also when this fails.
 int fb_recompute(const fb_block* block, at::Tensor* const* tensors, size_t n, at::Tensor** out);
 
+// `upsample_nearest2d` by a whole number, with a backward that stays in channels_last.
+int fb_repeat_pixels(const at::Tensor* x, int64_t times, at::Tensor** out);
+
 // layout and memory
 int fb_channels_last(at::Tensor* t, at::Tensor** out);
 int fb_is_channels_last(at::Tensor* t, int* out);

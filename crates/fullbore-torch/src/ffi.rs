@@ -118,6 +118,7 @@ unsafe extern "C" {
         n: usize,
         out: *mut *mut C_tensor,
     ) -> c_int;
+    pub(crate) fn fb_repeat_pixels(x: *const C_tensor, times: i64, out: *mut *mut C_tensor) -> c_int;
     pub(crate) fn fb_channels_last(t: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
     pub(crate) fn fb_is_channels_last(t: *mut C_tensor, out: *mut c_int) -> c_int;
     pub(crate) fn fb_from_blob(

@@ -1,8 +1,8 @@
 //! Network operations, as in `torch.nn.functional`.
 
-use crate::Kind;
-use crate::error::Result;
+use crate::error::{Result, check};
 use crate::tensor::{Tensor, wrap};
+use crate::{Kind, ffi};
 
 /// What [`Tensor::grid_sample`] finds outside the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,9 +94,14 @@ impl Tensor {
         wrap("max_pool2d", self.0.f_max_pool2d(pair(kernel), pair(stride), pair(padding), [1, 1], false))
     }
 
-    /// Resize to (height, width) by repeating pixels.
-    pub fn upsample_nearest(&self, height: i64, width: i64) -> Result<Self> {
-        wrap("upsample_nearest2d", self.0.f_upsample_nearest2d([height, width], None, None))
+    /// `[B, C, H, W]` to `[B, C, times H, times W]` by repeating pixels (`torch.nn.functional.interpolate`, mode nearest). The
+    /// gradient stays in channels_last order, which libtorch's own does not on the CPU.
+    pub fn repeat_pixels(&self, times: i64) -> Result<Self> {
+        let mut out = std::ptr::null_mut();
+        // SAFETY: a live tensor and a valid out-parameter.
+        check("upsample_nearest2d", unsafe { ffi::fb_repeat_pixels(self.pointer(), times, &mut out) })?;
+        // SAFETY: a tensor that the shim made for us.
+        Ok(unsafe { Self::adopt(out) })
     }
 
     /// Bilinear resize to (height, width).

@@ -1,7 +1,7 @@
 //! From the batch to the loss and back, and in the update, nothing changes the order of an image or a weight in memory: counted
 //! through libtorch's record hooks. `FULLBORE_TEST_DEVICE=cuda` counts on a GPU.
 //!
-//! What is left, on the CPU: libtorch's backward of upsampling knows NCHW only, and so does its softmax over classes, which
+//! What is left, on the CPU: libtorch's backward of bilinear upsampling knows NCHW only, and so does its softmax over classes, which
 //! lies behind the last convolution.
 //!
 //! The count is process-wide: with `cargo test`, which runs tests of one file in threads, they take turns.
@@ -36,7 +36,7 @@ fn unet() -> ModelConfig {
     ModelConfig { base: Some(8), depth: Some(3), ..ModelConfig::new(ModelName::Unet) }
 }
 
-/// Each with how often it upsamples but by convolutions, at a side of 64 pixels: where one pixel becomes more, both
+/// Each with how often it upsamples bilinearly, at a side of 64 pixels: where one pixel becomes more, both
 /// orders are the same memory.
 fn networks() -> Vec<(ModelConfig, u64)> {
     let of = ModelConfig::new;
@@ -44,7 +44,7 @@ fn networks() -> Vec<(ModelConfig, u64)> {
         (unet(), 0),
         (ModelConfig { up: Some(Up::Bilinear), ..unet() }, 3),
         (ModelConfig { deep_supervision: 2, ..unet() }, 0),
-        (ModelConfig { layers: Some(18), ..of(ModelName::ResnetUnet) }, 4),
+        (ModelConfig { layers: Some(18), ..of(ModelName::ResnetUnet) }, 0),
         (ModelConfig { width: Some(Width::SmallV1), ..of(ModelName::Hrnet) }, 3),
         (ModelConfig { layers: Some(18), ..of(ModelName::ResnetDeconv) }, 0),
     ]

@@ -114,8 +114,7 @@ struct Decoder {
 
 impl Decoder {
     fn forward(&self, x: &Tensor, skip: Option<&Tensor>) -> Result<Tensor> {
-        let size = x.size();
-        let mut x = x.upsample_nearest(2 * size[2], 2 * size[3])?;
+        let mut x = x.repeat_pixels(2)?;
         if let Some(skip) = skip {
             x = Tensor::cat(&[&x, skip], 1)?;
         }

@@ -119,10 +119,9 @@ impl Term {
             Term::Finer { conv, factor, head } => {
                 let x = conv.forward(x)?;
                 let size = x.size();
-                let (height, width) = (factor * size[2], factor * size[3]);
                 match head {
-                    Head::Concatenated => x.upsample_bilinear(height, width, false),
-                    Head::Pose => x.upsample_nearest(height, width),
+                    Head::Concatenated => x.upsample_bilinear(factor * size[2], factor * size[3], false),
+                    Head::Pose => x.repeat_pixels(*factor),
                 }
             }
             Term::Coarser(convs) => {
