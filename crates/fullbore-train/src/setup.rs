@@ -143,8 +143,11 @@ pub fn prepare_eval(plan: &Plan) -> Result<PreparedEval, TrainError> {
     let device = plan.device.resolve()?;
     let deterministic = plan.run.reproducible.then(Deterministic::new).transpose()?;
     let val: Arc<dyn Source> = match &plan.data.val {
-        Some(path) => open_validation(plan, path)?,
-        None => Arc::new(source::hold_out(open(plan, train_path(plan)?)?, plan.data.holdout)?.1),
+        Some(path) => open_scored(plan, "data.val", path)?,
+        None => {
+            let all = open_scored(plan, "data.train", train_path(plan)?)?;
+            Arc::new(source::hold_out(all, plan.data.holdout)?.1)
+        }
     };
     let engine = engine(plan, device, plan.precision.resolve(device))?;
     let (workers, budget) = (workers(plan, device), memory::budget(plan, device)?);
@@ -166,7 +169,7 @@ impl DataSets {
         let all = open_training(plan)?;
         let path = train_path(plan)?;
         let (train, val): (Arc<dyn Source>, Arc<dyn Source>) = match &plan.data.val {
-            Some(path) => (all, open_validation(plan, path)?),
+            Some(path) => (all, open_scored(plan, "data.val", path)?),
             None => {
                 let (train, held_out) = source::hold_out(all, plan.data.holdout)?;
                 (Arc::new(train), Arc::new(held_out))
@@ -202,15 +205,15 @@ fn open(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
     Ok(plan.data.open(path, plan.classes().as_ref())?)
 }
 
-/// The same for a validation set of its own, which must have the landmarks that the plan has names for.
-fn open_validation(plan: &Plan, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
+/// The same for images to be scored, which must have the landmarks that the plan has names for. `key` named them.
+fn open_scored(plan: &Plan, key: &'static str, path: &Path) -> Result<Arc<dyn Source>, TrainError> {
     let source = open(plan, path)?;
     if let Some(names) = plan.landmarks.names.as_ref().filter(|_| plan.task() == Task::Landmarks) {
         let (known, found) = (names.len(), source.point_names().len());
         if known != found {
             let allowed =
                 format!("a data set of the {known} points of the training set; this one has {found}");
-            return Err(refuse("data.val", path.display(), allowed).into());
+            return Err(refuse(key, path.display(), allowed).into());
         }
     }
     Ok(source)

@@ -285,11 +285,11 @@ impl Engine {
             let loss = recording.replay(&input, &self.params).map_err(backward)?;
             step.loss.add_(loss).map_err(backward)?;
         } else {
-            let counters = self.params.counters();
+            let counters = whole.then(|| self.params.counters());
             let share = self.pass.share(&input).map_err(forward)?;
             let loss = share.detach().map_err(forward)?;
             self.pass.backward(&share).map_err(backward)?;
-            if whole {
+            if let Some(counters) = counters {
                 self.graphs.saw(&input, &self.params, &counters);
             }
             step.loss.add_(&loss).map_err(backward)?;
