@@ -13,6 +13,7 @@ const SHIM: &[&str] = &[
     "shim/host_reads.cpp",
     "shim/layouts.cpp",
     "shim/list.cpp",
+    "shim/norm_relu.cpp",
     "shim/optimizer.cpp",
     "shim/process.cpp",
     "shim/recompute.cpp",
@@ -48,7 +49,8 @@ fn compiler(torch: &Path) -> cc::Build {
     build
         .cpp(true)
         .std("c++20")
-        .flag("-O2")
+        // Loops over pixels are to be vectorised.
+        .flag("-O3")
         .define("AT_PER_OPERATOR_HEADERS", None)
         // As libtorch itself is built: some classes have other members without it.
         .define("NDEBUG", None)

@@ -33,6 +33,11 @@ struct fb_block {
 // it uses. The context is freed with the graph, also when this fails.
 int fb_recompute(const fb_block* block, at::Tensor* const* tensors, size_t n, at::Tensor** out);
 
+// relu(batch_norm(x) + added); `added` and the running statistics may be null.
+int fb_norm_relu(const at::Tensor* x, const at::Tensor* weight, const at::Tensor* bias, const at::Tensor* added,
+                 const at::Tensor* running_mean, const at::Tensor* running_var, int training, double momentum, double eps,
+                 at::Tensor** out);
+
 // `upsample_nearest2d` by a whole number, with a backward that stays in channels_last.
 int fb_repeat_pixels(const at::Tensor* x, int64_t times, at::Tensor** out);
 

@@ -118,6 +118,18 @@ unsafe extern "C" {
         n: usize,
         out: *mut *mut C_tensor,
     ) -> c_int;
+    pub(crate) fn fb_norm_relu(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        added: *const C_tensor,
+        running_mean: *const C_tensor,
+        running_var: *const C_tensor,
+        training: c_int,
+        momentum: f64,
+        eps: f64,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
     pub(crate) fn fb_repeat_pixels(x: *const C_tensor, times: i64, out: *mut *mut C_tensor) -> c_int;
     pub(crate) fn fb_channels_last(t: *mut C_tensor, out: *mut *mut C_tensor) -> c_int;
     pub(crate) fn fb_is_channels_last(t: *mut C_tensor, out: *mut c_int) -> c_int;

@@ -36,7 +36,7 @@ pub use augment_kernel::{AugmentKernel, AugmentTensors, KernelBorder};
 pub use cuda::{CudaDevice, CudaState, PinnedHost};
 pub use device::{DeviceMemory, device_memory, empty_device_cache, reset_device_peak, synchronize};
 pub use error::{Error, Result};
-pub use functional::Outside;
+pub use functional::{BatchNorm, Outside};
 pub use graph::Graph;
 pub use guards::{Autocast, Deterministic, KernelSearch, NoGrad, Threads, is_deterministic};
 pub use host_memory::HostMemory;

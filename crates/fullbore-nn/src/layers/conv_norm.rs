@@ -55,6 +55,11 @@ impl ConvNorm {
 
     /// The same, then ReLU.
     pub fn forward_relu(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward(x)?.relu_()
+        self.norm.forward_relu(&self.conv.forward(x)?, None)
+    }
+
+    /// The same with `added`, of the output's shape, added before ReLU.
+    pub fn forward_add_relu(&self, x: &Tensor, added: &Tensor) -> Result<Tensor> {
+        self.norm.forward_relu(&self.conv.forward(x)?, Some(added))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use fullbore_torch::{Device, Kind, Result, Tensor, is_recomputing};
+use fullbore_torch::{BatchNorm, Device, Kind, Result, Tensor, is_recomputing};
 use serde::{Deserialize, Serialize};
 
 use crate::Scope;
@@ -100,6 +100,20 @@ impl Norm {
             Norm::Group(layer) => layer.forward(x),
         }
     }
+
+    /// The same with `added` `[B, C, H, W]` added, then ReLU.
+    pub fn forward_relu(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
+        match self {
+            Norm::Batch(layer) => layer.forward_relu(x, added),
+            Norm::Group(layer) => {
+                let y = layer.forward(x)?;
+                if let Some(added) = added {
+                    y.add_(added)?;
+                }
+                y.relu_()
+            }
+        }
+    }
 }
 
 /// `torch.nn.BatchNorm2d` (eps 1e-5) with statistics over groups of samples.
@@ -136,36 +150,53 @@ impl BatchNorm2d {
 
     /// `x` `[B, C, H, W]`, same shape back, in memory of its own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.by_groups(x, None, |norm, x, _| x.batch_norm(norm))
+    }
+
+    /// The same with `added` `[B, C, H, W]` added, then ReLU.
+    pub fn forward_relu(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
+        self.by_groups(x, added, |norm, x, added| x.batch_norm_relu(norm, added))
+    }
+
+    /// Applies `normalize` to each group of samples.
+    fn by_groups(
+        &self,
+        x: &Tensor,
+        added: Option<&Tensor>,
+        normalize: impl Fn(&BatchNorm<'_>, &Tensor, Option<&Tensor>) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         // A frozen layer keeps its statistics as well: a network whose weights stand still would drift otherwise.
         let (NormMode::Train { group, step }, true) = (self.mode.get(), self.weight.requires_grad()) else {
-            return self.apply(x, false, 0.0);
+            return normalize(&self.with(false, 0.0), x, added);
         };
         let batch = x.size()[0];
         if batch <= group {
-            return self.train_group(x, batch, step);
+            return normalize(&self.train(batch, step), x, added);
         }
         let mut parts = Vec::new();
         for start in (0..batch).step_by(group as usize) {
             let n = group.min(batch - start);
-            parts.push(self.train_group(&x.narrow(0, start, n)?, n, step)?);
+            let added = added.map(|added| added.narrow(0, start, n)).transpose()?;
+            parts.push(normalize(&self.train(n, step), &x.narrow(0, start, n)?, added.as_ref())?);
         }
         Tensor::cat(&parts.iter().collect::<Vec<_>>(), 0)
     }
 
-    fn train_group(&self, x: &Tensor, n: i64, step: i64) -> Result<Tensor> {
+    /// How a group of `n` samples of a step is normalised.
+    fn train(&self, n: i64, step: i64) -> BatchNorm<'_> {
         if is_recomputing() {
             // Over the same batch as before: its statistics have been counted.
-            return x.batch_norm(&self.weight, &self.bias, None, true, 0.0, Self::EPS);
+            return BatchNorm { running: None, ..self.with(true, 0.0) };
         }
         let momentum =
             if n >= step { self.momentum } else { 1.0 - (1.0 - self.momentum).powf(n as f64 / step as f64) };
         self.batches.fetch_add(1, Ordering::Relaxed);
-        self.apply(x, true, momentum)
+        self.with(true, momentum)
     }
 
-    fn apply(&self, x: &Tensor, training: bool, momentum: f64) -> Result<Tensor> {
+    fn with(&self, training: bool, momentum: f64) -> BatchNorm<'_> {
         let running = Some((&self.running_mean, &self.running_var));
-        x.batch_norm(&self.weight, &self.bias, running, training, momentum, Self::EPS)
+        BatchNorm { weight: &self.weight, bias: &self.bias, running, training, momentum, eps: Self::EPS }
     }
 }
 

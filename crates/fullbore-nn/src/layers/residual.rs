@@ -71,11 +71,9 @@ impl Residual {
         for conv in first {
             y = conv.forward_relu(&y)?;
         }
-        let y = last.forward(&y)?;
         match &self.downsample {
-            Some(downsample) => y.add_(&downsample.forward(x)?)?,
-            None => y.add_(x)?,
+            Some(downsample) => last.forward_add_relu(&y, &downsample.forward(x)?),
+            None => last.forward_add_relu(&y, x),
         }
-        y.relu_()
     }
 }

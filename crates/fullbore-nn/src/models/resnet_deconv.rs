@@ -69,7 +69,7 @@ impl Model for ResNetDeconv {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let mut y = self.encoder.forward(x)?.pop().expect("the encoder gives five features");
         for up in &self.ups {
-            y = up.forward([&y], |up, [x]| up.norm.forward(&up.conv.forward(x)?)?.relu_())?;
+            y = up.forward([&y], |up, [x]| up.norm.forward_relu(&up.conv.forward(x)?, None))?;
         }
         self.head.forward(&y)
     }

@@ -71,7 +71,7 @@ impl Concatenated {
         }
         let x = Tensor::cat(&all.iter().collect::<Vec<_>>(), 1)?;
         drop(all);
-        let x = self.norm.forward(&self.first.forward(&x)?)?.relu_()?;
+        let x = self.norm.forward_relu(&self.first.forward(&x)?, None)?;
         self.last.forward(&x)
     }
 }
