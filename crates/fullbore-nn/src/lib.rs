@@ -14,6 +14,7 @@ pub mod landmarks;
 pub mod layers;
 pub mod losses;
 pub mod metrics;
+pub mod mirror;
 pub mod models;
 pub mod optim;
 pub mod params;

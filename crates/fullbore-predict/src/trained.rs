@@ -7,6 +7,7 @@ use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::decode::MapReader;
 use fullbore_nn::landmarks::LandmarksConfig;
 use fullbore_nn::losses::{LossConfig, Task};
+use fullbore_nn::mirror::Mirror;
 use fullbore_nn::models::{Model, ModelConfig};
 use fullbore_nn::optim::SettingError;
 use fullbore_nn::weights::{self, MismatchError};
@@ -27,15 +28,24 @@ struct Recipe {
     #[serde(default)]
     landmarks: LandmarksConfig,
     #[serde(default)]
-    augment: Mirror,
+    augment: Swaps,
+    #[serde(default)]
+    eval: Looks,
     precision: PrecisionChoice,
 }
 
 /// Of a plan's augmentation, what holds beyond training.
 #[derive(Debug, Default, Deserialize)]
-struct Mirror {
+struct Swaps {
     #[serde(default)]
     flip_pairs: Option<Vec<[usize; 2]>>,
+}
+
+/// Of how it was scored, what decides on what is seen.
+#[derive(Debug, Default, Deserialize)]
+struct Looks {
+    #[serde(default)]
+    mirror: Mirror,
 }
 
 /// The landmarks that a model finds.
@@ -105,12 +115,13 @@ impl Trained {
         Ok(Self { params, model, normalize, precision, landmarks, recipe })
     }
 
-    /// Logits f32 `[n, C, height, width]` for bytes u8 `[n, height, width, channels]` on the model's device.
+    /// Logits f32 `[n, C, height, width]` for bytes u8 `[n, height, width, channels]` on the model's device, averaged over the
+    /// mirrors that the run was scored with.
     ///
     /// # Errors
     /// When memory runs out or the device fails.
     pub fn logits(&self, bytes: &Tensor) -> Result<Tensor> {
-        self.network(&self.normalize.apply(bytes)?)
+        self.recipe.eval.mirror.average(&self.normalize.apply(bytes)?, |images| self.network(images))
     }
 
     /// Landmarks f32 `[n, K, 3]` on the CPU for the same bytes: x and y in pixels of the canvas, and the height of the peak

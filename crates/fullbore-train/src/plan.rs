@@ -12,6 +12,7 @@ use fullbore_nn::compute::{DeviceChoice, PrecisionChoice};
 use fullbore_nn::landmarks::{Chosen, LandmarksConfig};
 use fullbore_nn::layers::recompute::Activation;
 use fullbore_nn::losses::{LossConfig, Task};
+use fullbore_nn::mirror::Mirror;
 use fullbore_nn::models::{ModelConfig, ModelName};
 use fullbore_nn::optim::{OptimizerConfig, SettingError};
 use fullbore_nn::{NormConfig, NormKind};
@@ -137,6 +138,9 @@ pub struct EvalPlan {
     /// How many samples, evenly spread over the set, all evaluations but the one at the run's end look at; `None`: all.
     #[serde(default)]
     pub samples: Option<usize>,
+    /// In which mirrors else masks are looked for; predictions do the same.
+    #[serde(default)]
+    pub mirror: Mirror,
 }
 
 /// Saving.
@@ -334,6 +338,10 @@ impl Plan {
             Task::Landmarks if self.model.deep_supervision > 0 => {
                 let allowed = "0: heat-maps are trained at the finest level alone";
                 Err(refuse("model.deep_supervision", self.model.deep_supervision, allowed))
+            }
+            Task::Landmarks if self.eval.mirror != Mirror::None => {
+                let allowed = "none for landmarks, which landmarks.flip_test mirrors";
+                Err(refuse("eval.mirror", self.eval.mirror, allowed))
             }
             // How many there are is known once the data set is open.
             Task::Landmarks if self.data.resize == Resize::Crop => {

@@ -13,6 +13,7 @@ use fullbore_nn::NormMode;
 use fullbore_nn::losses::LossConfig;
 use fullbore_nn::metrics::ClassScores;
 use fullbore_nn::metrics::landmarks::LandmarkScores;
+use fullbore_nn::mirror::Mirror;
 use fullbore_torch::{Error, NoGrad, Result, Tensor};
 
 use crate::TrainError;
@@ -85,8 +86,13 @@ pub struct EvalSettings {
 /// What is scored, by task.
 #[derive(Clone, Debug)]
 pub enum EvalOf {
-    /// Masks: class names by index.
-    Masks(Vec<String>),
+    /// Masks.
+    Masks {
+        /// Class names by index.
+        classes: Vec<String>,
+        /// In which mirrors else they are looked for.
+        mirror: Mirror,
+    },
     /// Landmarks.
     Landmarks(Box<LandmarkEval>),
 }
@@ -126,8 +132,9 @@ pub fn evaluate(
     engine.params.norm().set(NormMode::Eval);
     let EvalSettings { of, passes: plan, loss } = settings;
     let (loss, of, images) = match of {
-        EvalOf::Masks(classes) => {
-            masks::score(engine, samples, classes, loss, Passes { plan, resized }, look)?
+        EvalOf::Masks { classes, mirror } => {
+            let network = masks::Network { engine, mirror: *mirror };
+            masks::score(network, samples, classes, loss, Passes { plan, resized }, look)?
         }
         EvalOf::Landmarks(eval) => {
             landmarks::score(engine, samples, eval, loss, Passes { plan, resized }, look)?

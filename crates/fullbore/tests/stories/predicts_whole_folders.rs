@@ -187,3 +187,31 @@ fn a_contact_sheet_shows_image_truth_and_prediction() {
     let refused = scene.fullbore(&["eval", "run", "--sheet", "no/such/folder/sheet.png"]);
     refused.failed(6, &["contact sheet"]);
 }
+
+#[test]
+fn averaged_over_mirrors_the_mask_of_a_mirrored_picture_is_the_mirrored_mask() {
+    use image::imageops::{flip_horizontal, flip_vertical};
+    // Pixels of 40 x 40 where the mirrored pictures' masks are not the mirrored masks.
+    let apart = |mirror: &str| {
+        let scene = trained(&[mirror]);
+        // Noise, in which the network sees blobs here and there.
+        let noise = |x: u32, y: u32| {
+            image::Rgb([0, 1, 2].map(|c| ((x * 40 + y + c * 1600).wrapping_mul(2_654_435_761) >> 24) as u8))
+        };
+        let picture = image::RgbImage::from_fn(40, 40, noise);
+        let copies =
+            [("plain", picture.clone()), ("h", flip_horizontal(&picture)), ("v", flip_vertical(&picture))];
+        for (name, picture) in copies {
+            picture.save_with_format(scene.path(&format!("photos/{name}.png")), ImageFormat::Png).unwrap();
+        }
+        scene.fullbore(&["predict", "run", "--input", "photos", "--output", "out"]).succeeded();
+        let found = |name: &str| mask(&scene, &format!("out/{name}.png"));
+        let differ =
+            |a: &GrayImage, b: &GrayImage| a.pixels().zip(b.pixels()).filter(|(a, b)| a != b).count();
+        let plain = found("plain");
+        differ(&flip_horizontal(&plain), &found("h")) + differ(&flip_vertical(&plain), &found("v"))
+    };
+    // Sums in another order may tip a pixel.
+    let (none, both) = (apart("eval.mirror=none"), apart("eval.mirror=both"));
+    assert!(none > 20 && both <= 2, "{none} without, {both} with mirrors");
+}
