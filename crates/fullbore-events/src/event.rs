@@ -290,6 +290,15 @@ pub enum Event {
         /// Why, in words.
         reason: String,
     },
+    /// The run makes its batches in another way from here on, and compares.
+    Rearranged {
+        /// Steps done so far.
+        step: u64,
+        /// What is different, in words.
+        what: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// The run ends before its last epoch, because evaluations do not get better any more.
     EarlyStopped {
         /// The epoch of the last evaluation.
@@ -587,6 +596,7 @@ mod tests {
             Event::Augmentation { side: "cpu".into(), reason: "r".into(), operations: vec!["flip".into()] },
             Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() },
             Event::StepModeChanged { step: 3, mode: "graph (recorded)".into() },
+            Event::Rearranged { step: 4, what: "3 threads compute".into(), reason: "busy".into() },
             Event::Warning { message: "w\n\"".into() },
             Event::RunFinished {
                 status: RunStatus::Interrupted,

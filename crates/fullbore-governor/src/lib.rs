@@ -8,8 +8,10 @@
 //! ```
 //!
 //! Beside it: how many batches wait ready on the device ([`buffer`]), which device does what ([`placement`]), how cores
-//! are shared between the model and the data ([`threads`]), and failures on purpose ([`faults`]).
+//! are shared between the model and the data ([`threads`]), what of all this is changed while a run goes ([`arrangement`]),
+//! and failures on purpose ([`faults`]).
 
+pub mod arrangement;
 mod budget;
 pub mod buffer;
 mod ceilings;

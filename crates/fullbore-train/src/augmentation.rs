@@ -57,6 +57,7 @@ pub struct Augmentation {
     pub on_device: Option<OnDevice>,
     /// What it does, a line for each operation.
     pub operations: Vec<String>,
+    policy: Arc<Policy>,
 }
 
 impl Augmentation {
@@ -69,7 +70,7 @@ impl Augmentation {
         let operations = policy.describe();
         if operations.is_empty() {
             let (side, why) = (Side::Off, "the policy is empty".into());
-            return Ok(Self { side, why, stage: None, on_device: None, operations });
+            return Ok(Self { side, why, stage: None, on_device: None, operations, policy });
         }
         let (side, why) = match plan.augment.device {
             AugmentDevice::Cpu => (Side::Cpu, "augment.device is cpu".into()),
@@ -78,20 +79,22 @@ impl Augmentation {
             AugmentDevice::Auto if plan.run.reproducible => (Side::Cpu, "the run is reproducible".into()),
             AugmentDevice::Auto => measure(plan, &policy, device, workers)?,
         };
+        let mut augmentation = Self { side, why, stage: None, on_device: None, operations, policy };
+        augmentation.move_to(side, plan, device);
+        Ok(augmentation)
+    }
+
+    /// Augments on another side from the next stream of batches on.
+    pub(crate) fn move_to(&mut self, side: Side, plan: &Plan, device: Device) {
         let (mean, std) = (&plan.data.mean, &plan.data.std);
         let stage = || -> Arc<dyn SampleStage> {
             // Where batches travel, bytes are a quarter of floats.
             let kind = if device == Device::Cpu { PixelKind::F32 } else { PixelKind::U8 };
-            Arc::new(CpuStage::new(policy.clone(), mean, std, kind))
+            Arc::new(CpuStage::new(self.policy.clone(), mean, std, kind))
         };
-        let on_device = || on_device(plan, &policy);
-        Ok(Self {
-            side,
-            why,
-            stage: (side == Side::Cpu).then(stage),
-            on_device: (side == Side::Device).then(on_device),
-            operations,
-        })
+        self.stage = (side == Side::Cpu).then(stage);
+        self.on_device = (side == Side::Device).then(|| on_device(plan, &self.policy));
+        self.side = side;
     }
 
     /// Tells what is on.
@@ -114,8 +117,8 @@ pub fn policy(plan: &Plan) -> Result<Policy, AugmentError> {
     plan.augment.resolve(canvas, canvas, landmarks)
 }
 
-/// Tries both twins on a few made-up samples, once: a run that goes would have to change its loader's workers and its
-/// feed for it, while batches of both kinds are on their way.
+/// Tries both twins on a few made-up samples. A run that waits for data all the same tries the other side later
+/// (`fullbore_governor::arrangement`).
 ///
 /// On the CPU both take time from the same cores, so the one that takes less core time wins. Beside a GPU the workers'
 /// time for a batch stands against the device's.

@@ -11,7 +11,8 @@ use fullbore_torch::{HostMemory, cpu_memory, set_cpu_budget};
 use crate::plan::Plan;
 use crate::setup::DataSets;
 
-/// A cache, or none, and why.
+/// A cache, or none, and why. Clones share it.
+#[derive(Clone)]
 pub struct Caching {
     /// Shared by the loaders of a run; `None` when every epoch decodes.
     pub cache: Option<Arc<Cache>>,

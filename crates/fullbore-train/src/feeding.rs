@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use fullbore_data::{FaultPolicy, Hooks, Loader, LoaderConfig};
 use fullbore_events::{Event, Reporter};
 use fullbore_feed::{Feed, StageConfig};
-use fullbore_governor::buffer::{BufferConfig, BufferNeeds, BufferPlan, BufferSize, Warming, may_start};
+use fullbore_governor::buffer::{
+    BufferConfig, BufferNeeds, BufferPlan, BufferSize, MAX_BUFFER, Warming, may_start,
+};
 use fullbore_governor::placement::{GpuSeen, Placement, Seat};
 use fullbore_nn::compute::DeviceChoice;
 use fullbore_torch::{CudaState, Device, device_memory};
@@ -65,6 +67,10 @@ pub struct Pipeline {
     pub caching: Caching,
     /// Host memory of the batches on their way.
     pub slab_bytes: u64,
+    /// Batches that wait ready on the device at most; 0 where none ever does.
+    pub buffer: usize,
+    /// How many could, within the bytes that they may take.
+    pub most_buffered: usize,
 }
 
 /// Which training batches.
@@ -80,7 +86,7 @@ pub struct Stretch {
 
 impl Pipeline {
     /// Starts loading, and waits until the buffer is full. Tells the reporter what it decides. `plan` is that of the
-    /// phase; `ground` has been [fitted](crate::setup::fit) to it.
+    /// phase; `ground` has been [fitted](crate::setup::fit) to it. `caching` is gone on with, or decided anew.
     ///
     /// # Errors
     /// When there is nothing to load, the device fails, or memory or threads are lacking.
@@ -88,6 +94,7 @@ impl Pipeline {
         plan: &Plan,
         ground: &Prepared,
         stretch: Stretch,
+        caching: Option<Caching>,
         reporter: &Reporter,
         stop: &AtomicBool,
     ) -> Result<Self, TrainError> {
@@ -102,9 +109,12 @@ impl Pipeline {
             stage: ground.augment.stage.clone(),
             ..setup::loader_config(plan, ground.workers)
         };
-        let caching = Caching::decide(plan, &ground.data, &config);
-        caching.announce(reporter);
-        caching.keep_out_of_tensors();
+        let caching = caching.unwrap_or_else(|| {
+            let decided = Caching::decide(plan, &ground.data, &config);
+            decided.announce(reporter);
+            decided.keep_out_of_tensors();
+            decided
+        });
         let config = LoaderConfig { cache: caching.cache.clone(), ..config };
         let mut feeding = Feeding::plan(plan, ground.placement, &config)?;
         let config = feeding.loader(config)?;
@@ -119,7 +129,9 @@ impl Pipeline {
             let (batches, seconds) = (level.waiting as u64, warmed.as_secs_f64());
             reporter.emit(Event::BufferWarm { batches, seconds });
         }
-        Ok(Self { feed, caching, slab_bytes })
+        let BufferPlan { size: buffer, bytes, .. } = feeding.buffer;
+        let most_buffered = usize::try_from(bytes / feeding.batch_bytes.max(1)).unwrap_or(usize::MAX);
+        Ok(Self { feed, caching, slab_bytes, buffer, most_buffered: most_buffered.min(MAX_BUFFER) })
     }
 }
 

@@ -54,7 +54,8 @@ pub struct Prepared {
     pub progress: Progress,
     /// What a new run begins with, when that is not fresh weights alone.
     pub(crate) began_with: Option<Event>,
-    _threads: Option<Threads>,
+    /// How many threads compute, where not libtorch's own number.
+    pub(crate) threads: Option<Threads>,
     _deterministic: Option<Deterministic>,
 }
 
@@ -98,7 +99,7 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
         Start::FineTune(saved) => began_with = Some(fine_tune::begin(saved, plan, &engine)?),
     }
     let compute = shares(plan, device).compute;
-    let fewer_threads = (compute < num_threads()).then(|| Threads::new(compute));
+    let threads = (compute < num_threads()).then(|| Threads::new(compute));
     for phase in &plan.phases {
         // Refused now, not after hours.
         augmentation::policy(&phase.of(plan))?;
@@ -117,7 +118,7 @@ pub fn prepare(plan: &mut Plan, start: Start<'_>) -> Result<Prepared, TrainError
         engine,
         progress,
         began_with,
-        _threads: fewer_threads,
+        threads,
         _deterministic: deterministic,
     })
 }
@@ -320,7 +321,9 @@ pub fn eval_settings(plan: &Plan, budget: Option<u64>) -> Result<EvalSettings, T
     // Native pixels come in any size: one image at a time keeps memory predictable.
     let batch = if plan.data.resize == Resize::Crop { 1 } else { plan.batch.size };
     let of = match plan.chosen()? {
-        None => EvalOf::Masks(plan.data.classes.keys().cloned().collect()),
+        None => {
+            EvalOf::Masks { classes: plan.data.classes.keys().cloned().collect(), mirror: plan.eval.mirror }
+        }
         Some(chosen) => EvalOf::Landmarks(Box::new(LandmarkEval {
             reader: plan.landmarks.reader(
                 &chosen,
@@ -374,12 +377,21 @@ fn engine_of(plan: &Plan, (params, model): Network, precision: Option<Kind>) -> 
 /// # Errors
 /// When a key of the augmentation cannot work, or the device fails.
 pub fn fit(engine: &mut Engine, plan: &Plan, workers: usize) -> Result<Augmentation, TrainError> {
+    let augment = Augmentation::decide(plan, engine.params.device(), workers)?;
+    take_on(engine, plan, &augment)?;
+    Ok(augment)
+}
+
+/// Makes an engine ready for training batches that are augmented as `augment` says.
+///
+/// # Errors
+/// When the device fails.
+pub(crate) fn take_on(engine: &mut Engine, plan: &Plan, augment: &Augmentation) -> Result<(), TrainError> {
     let device = engine.params.device();
-    let augment = Augmentation::decide(plan, device, workers)?;
     engine.forget_graphs();
     engine.finish = finish(plan, device)?;
     engine.finish.twin = augment.on_device.as_ref().map(|on_device| on_device.twin(device)).transpose()?;
-    Ok(augment)
+    Ok(())
 }
 
 /// What turns a plan's batches into network input and targets. Augmentation on the device is added where it is decided.

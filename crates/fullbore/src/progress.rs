@@ -268,6 +268,9 @@ impl<W: Write + Send> Sink for Progress<W> {
             Event::WorkersChanged { from, to, reason } => {
                 self.line(&format!("loader workers {from} -> {to}: {reason}"));
             }
+            Event::Rearranged { step, what, reason } => {
+                self.line(&format!("{what} after step {step}: {reason}"));
+            }
             Event::Warning { message } => self.line(&format!("warning: {message}")),
             Event::StepModeChanged { step, mode } => self.line(&format!("step: {mode}, after step {step}")),
             Event::RunFinished {
@@ -559,6 +562,14 @@ saved best at step 11: runs/a/best
                 },
             ),
             (0.0, Event::WorkersChanged { from: 2, to: 3, reason: "the run waited".into() }),
+            (
+                0.0,
+                Event::Rearranged {
+                    step: 4,
+                    what: "augmentation moves to the device".into(),
+                    reason: "the run waited for data 12 % of its time".into(),
+                },
+            ),
             (0.0, Event::StepModeChanged { step: 5, mode: "graph (micro-batches of 8 are recorded)".into() }),
             (0.0, finish(RunStatus::Completed, None)),
             (0.0, finish(RunStatus::Failed, Some("the disk is full"))),
@@ -579,6 +590,7 @@ cache in memory
 augmentation: off
 augmentation enabled on the device (it is set so), training only: horizontal flip p 0.5, gamma
 loader workers 2 -> 3: the run waited
+augmentation moves to the device after step 4: the run waited for data 12 % of its time
 step: graph (micro-batches of 8 are recorded), after step 5
 completed: 60 steps in 1:02:03, the first after 2.2 s, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12
 failed: 60 steps in 1:02:03, 312 samples/s, data wait 0 %, best dice 0.8000 in epoch 12; the disk is full

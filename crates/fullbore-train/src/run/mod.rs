@@ -1,6 +1,7 @@
 //! The story of a run: set up, then epochs of steps, evaluations and checkpoints, then the summary.
 
 mod epoch_end;
+mod rearrange;
 mod roll_back;
 mod saves;
 
@@ -29,6 +30,8 @@ use crate::plan::Plan;
 use crate::rehearsal;
 use crate::setup::{self, Prepared};
 use crate::step::{self, StepOutcome};
+
+use rearrange::Arranging;
 
 pub use crate::clock::WARM_UP_STEPS;
 
@@ -100,6 +103,7 @@ struct Run<'a> {
     clock: Clock,
     log: LogWindow,
     caching: Caching,
+    arranging: Arranging,
     scores: Option<Scores>,
     /// The last checkpoint that this process knows to be on disk, and its step.
     saved: Option<(PathBuf, u64)>,
@@ -146,6 +150,7 @@ impl<'a> Run<'a> {
             clock: Clock::new(step),
             log: LogWindow::new(ground.device, ground.engine.optimizer.gate())?,
             caching: Caching::off(),
+            arranging: Arranging::new(None),
             scores: None,
             saved: (step > 0).then(|| (run_dir.last_checkpoint(), step)),
             saved_at: Instant::now(),
@@ -172,6 +177,7 @@ impl<'a> Run<'a> {
         while self.ground.progress.step < self.steps_total && self.stopped_early().is_none() {
             let Some(fed) = self.clock.wait_for(&mut feed) else { break };
             let fed = fed?;
+            self.arranging.loaded(fed.loading);
             let position = fed.batch.position();
             if position.batch == 0 {
                 self.reporter.emit(Event::EpochStarted { epoch: position.epoch });
@@ -212,6 +218,9 @@ impl<'a> Run<'a> {
                 self.save_last()?;
                 self.clock.restart();
             }
+            if self.ground.progress.step < self.steps_total {
+                feed = self.rearrange(feed, stop)?;
+            }
         }
         drop(feed);
         if self.log.is_finite() {
@@ -232,22 +241,27 @@ impl<'a> Run<'a> {
 
     /// Starts the batches of the present phase.
     fn feed(&mut self, stop: &AtomicBool) -> Result<Feed, TrainError> {
-        let Phase { end, plan, .. } = &self.phase;
         if !self.plan.phases.is_empty() {
             self.tell_phase();
         }
-        self.sample_bytes = memory::sample_bytes(plan);
+        self.sample_bytes = memory::sample_bytes(&self.phase.plan);
         // What it kept must not count as taken.
         self.caching = Caching::off();
+        let pipeline = self.pipeline(None, stop)?;
+        self.arranging = self.arranging(&pipeline);
+        (self.caching, self.slab_bytes) = (pipeline.caching, pipeline.slab_bytes);
+        Ok(pipeline.feed)
+    }
+
+    /// Starts the batches that are left of the present phase.
+    fn pipeline(&self, caching: Option<Caching>, stop: &AtomicBool) -> Result<Pipeline, TrainError> {
+        let Phase { end, plan, .. } = &self.phase;
         let stretch = Stretch {
             from: self.ground.progress.position,
             end_epoch: self.plan.run.epochs.min(*end),
             known_bad: self.ground.progress.bad_samples.clone(),
         };
-        let Pipeline { feed, caching, slab_bytes } =
-            Pipeline::start(plan, &self.ground, stretch, self.reporter, stop)?;
-        (self.caching, self.slab_bytes) = (caching, slab_bytes);
-        Ok(feed)
+        Pipeline::start(plan, &self.ground, stretch, caching, self.reporter, stop)
     }
 
     fn tell_phase(&self) {
@@ -429,6 +443,7 @@ impl<'a> Run<'a> {
     fn log_point(&mut self, window: LogReading) {
         let step = self.ground.progress.step;
         let (elapsed, waited) = self.clock.since_log();
+        self.arranging.add(elapsed, waited, window.samples);
         self.reporter.emit(Event::Step {
             epoch: self.log.epoch(&self.ground.progress, self.steps_per_epoch),
             step,

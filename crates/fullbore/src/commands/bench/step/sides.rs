@@ -150,7 +150,7 @@ impl Real {
     pub(super) fn take(&mut self, turn: &Turn<'_>) -> Result<Pass, TrainError> {
         let stretch = Stretch { from: self.from, end_epoch: u64::MAX, known_bad: Vec::new() };
         let (reporter, stop) = (Reporter::new(Vec::new()), AtomicBool::new(false));
-        let mut feed = Pipeline::start(turn.plan, &self.ground, stretch, &reporter, &stop)?.feed;
+        let mut feed = Pipeline::start(turn.plan, &self.ground, stretch, None, &reporter, &stop)?.feed;
         let mut next = || -> Result<fullbore_feed::Fed, TrainError> {
             let ended =
                 || Error::Invalid { op: "bench".into(), message: "the batches came to an end".into() };
