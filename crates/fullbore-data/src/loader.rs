@@ -1,6 +1,7 @@
 //! Training batches: ordered, prefetched, resumable.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,8 +49,8 @@ pub struct LoaderConfig {
     pub shard: Shard,
     /// Decoding threads at the start; 0 works in the thread that asks.
     pub workers: usize,
-    /// Adjust the number of threads to what is measured, between 1 and this. `None`, and 0 `workers`: leave it.
-    pub most_workers: Option<usize>,
+    /// Adjust the number of threads to what is measured, within this range. `None`, and 0 `workers`: leave it.
+    pub adjust_workers: Option<RangeInclusive<usize>>,
     /// Batches prepared ahead of the one in the consumer's hands. Without workers nothing is prepared ahead, but
     /// the consumer may still hold that many batches more.
     pub prefetch: usize,
@@ -81,7 +82,7 @@ impl LoaderConfig {
             drop_last: false,
             shard: Shard::default(),
             workers: 2,
-            most_workers: None,
+            adjust_workers: None,
             prefetch: 2,
             max_ring_bytes: usize::MAX,
             limits: DecodeLimits::default(),
@@ -199,8 +200,8 @@ impl Loader {
         let assembly = Arc::new(Assembly::new(intake, place, ring, cursor, line));
 
         let inline = (config.workers == 0).then(Box::default);
-        let adjusting = config.most_workers.filter(|_| config.workers > 0).map(|most| Adjusting {
-            tuner: Tuner::new(most.max(1)),
+        let adjusting = config.adjust_workers.filter(|_| config.workers > 0).map(|range| Adjusting {
+            tuner: Tuner::new(range),
             since: Instant::now(),
             before: LoaderStats::default(),
         });

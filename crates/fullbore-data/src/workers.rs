@@ -1,6 +1,7 @@
 //! How many decoding threads: the adjustment to what is measured.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::stats::LoaderStats;
@@ -108,6 +109,7 @@ enum Verdict {
 /// threads: the same stretches give the same decisions.
 #[derive(Debug)]
 pub(crate) struct Tuner {
+    fewest: usize,
     most: usize,
     /// Most workers that are worth trying, and for how many stretches this holds.
     ceiling: (usize, u32),
@@ -120,8 +122,18 @@ pub(crate) struct Tuner {
 }
 
 impl Tuner {
-    pub(crate) fn new(most: usize) -> Self {
-        Tuner { most, ceiling: (most, 0), verdict: Verdict::Right, in_a_row: 0, trial: None, mixed: true }
+    pub(crate) fn new(range: RangeInclusive<usize>) -> Self {
+        let fewest = (*range.start()).max(1);
+        let most = (*range.end()).max(fewest);
+        Tuner {
+            fewest,
+            most,
+            ceiling: (most, 0),
+            verdict: Verdict::Right,
+            in_a_row: 0,
+            trial: None,
+            mixed: true,
+        }
     }
 
     /// Judges a stretch that `workers` have worked.
@@ -138,7 +150,9 @@ impl Tuner {
         };
         let trial = self.trial.take();
         let (to, why) = match verdict {
-            Verdict::More if trial.is_some_and(|before| stretch.speed() < GAIN * before) && workers > 1 => {
+            Verdict::More
+                if trial.is_some_and(|before| stretch.speed() < GAIN * before) && workers > self.fewest =>
+            {
                 self.ceiling = (workers - 1, TRY_AGAIN_AFTER);
                 (workers - 1, WhyWorkers::NoGain)
             }
@@ -146,7 +160,7 @@ impl Tuner {
                 self.trial = Some(stretch.speed());
                 (workers + 1, WhyWorkers::ConsumerWaits)
             }
-            Verdict::Fewer if self.in_a_row >= FEWER_AFTER && workers > 1 => {
+            Verdict::Fewer if self.in_a_row >= FEWER_AFTER && workers > self.fewest => {
                 (workers - 1, WhyWorkers::WorkersIdle)
             }
             _ => return None,
@@ -182,34 +196,41 @@ mod tests {
     #[test]
     fn a_waiting_consumer_gets_one_more_after_two_stretches() {
         let starving = stretch(0.3, 2, 0.0, 100.0);
-        let decisions = judge(&mut Tuner::new(4), 2, &[starving; 3]);
+        let decisions = judge(&mut Tuner::new(1..=4), 2, &[starving; 3]);
         let change = WorkerChange { from: 2, to: 3, why: WhyWorkers::ConsumerWaits };
         assert_eq!(decisions, [None, None, Some(change)], "the first stretch is start-up");
-        assert!(judge(&mut Tuner::new(2), 2, &[starving; 9]).iter().all(Option::is_none), "no more cores");
+        assert!(
+            judge(&mut Tuner::new(1..=2), 2, &[starving; 9]).iter().all(Option::is_none),
+            "no more cores"
+        );
         let idle_too = stretch(0.3, 2, 0.5, 100.0);
-        assert!(judge(&mut Tuner::new(4), 2, &[idle_too; 9]).iter().all(Option::is_none));
+        assert!(judge(&mut Tuner::new(1..=4), 2, &[idle_too; 9]).iter().all(Option::is_none));
     }
 
     #[test]
     fn idle_workers_leave_after_four_stretches_but_never_the_last() {
         let idle = stretch(0.0, 3, 0.9, 100.0);
-        let decisions = judge(&mut Tuner::new(4), 3, &[idle; 5]);
+        let decisions = judge(&mut Tuner::new(1..=4), 3, &[idle; 5]);
         assert_eq!(decisions[..4], [None; 4]);
         assert_eq!(decisions[4], Some(WorkerChange { from: 3, to: 2, why: WhyWorkers::WorkersIdle }));
+        assert!(
+            judge(&mut Tuner::new(3..=4), 3, &[idle; 9]).iter().all(Option::is_none),
+            "so many are to stay"
+        );
         let idle = stretch(0.0, 1, 1.0, 100.0);
-        assert!(judge(&mut Tuner::new(4), 1, &[idle; 9]).iter().all(Option::is_none));
+        assert!(judge(&mut Tuner::new(1..=4), 1, &[idle; 9]).iter().all(Option::is_none));
     }
 
     #[test]
     fn a_stretch_of_another_kind_starts_the_count_anew() {
         let (idle, fine) = (stretch(0.0, 3, 0.9, 100.0), stretch(0.0, 3, 0.1, 100.0));
-        let decisions = judge(&mut Tuner::new(4), 3, &[fine, idle, idle, idle, fine, idle, idle, idle]);
+        let decisions = judge(&mut Tuner::new(1..=4), 3, &[fine, idle, idle, idle, fine, idle, idle, idle]);
         assert!(decisions.iter().all(Option::is_none));
     }
 
     #[test]
     fn a_worker_that_brings_nothing_is_sent_away_and_not_called_again_soon() {
-        let mut tuner = Tuner::new(8);
+        let mut tuner = Tuner::new(1..=8);
         let starving = |workers| stretch(0.3, workers, 0.0, 100.0);
         assert!(judge(&mut tuner, 2, &[starving(2); 3])[2].is_some());
         let decisions = judge(&mut tuner, 3, &[starving(3); 2]);
@@ -233,7 +254,7 @@ mod tests {
             start in 1usize..12, most in 1usize..12, cores in 1.0f64..12.0, cost in 0.01f64..0.1,
             demand in 1.0f64..1000.0,
         ) {
-            let mut tuner = Tuner::new(most);
+            let mut tuner = Tuner::new(1..=most);
             let mut workers = start.min(most);
             let mut changes = Vec::new();
             for at in 0..400 {

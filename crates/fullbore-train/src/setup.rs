@@ -1,5 +1,6 @@
 //! What a run is made of, built from its plan: device, data sets, engine.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -253,7 +254,7 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
         seed: plan.run.seed,
         drop_last: plan.data.drop_last,
         workers,
-        most_workers: most_workers(plan),
+        adjust_workers: adjust_workers(plan),
         prefetch: plan.data.prefetch,
         max_ring_bytes: plan
             .data
@@ -265,12 +266,13 @@ pub fn loader_config(plan: &Plan, workers: usize) -> LoaderConfig {
     }
 }
 
-/// Up to how many decoding threads a run may adjust itself; `None` keeps their number.
-fn most_workers(plan: &Plan) -> Option<usize> {
+/// Between which numbers a run may adjust its decoding threads; `None` keeps their number.
+fn adjust_workers(plan: &Plan) -> Option<RangeInclusive<usize>> {
     // The order of batches does not depend on it, but a reproducible run takes no decision from a clock.
     let adjusts = plan.data.workers == Workers::Auto && !plan.run.reproducible;
     let device = plan.device.resolve().unwrap_or(Device::Cpu);
-    adjusts.then(|| shares(plan, device).most_workers)
+    let ThreadPlan { fewest_workers, most_workers, .. } = shares(plan, device);
+    adjusts.then_some(fewest_workers..=most_workers)
 }
 
 /// What evaluations look at while a run trains: `eval.samples` of the validation set, evenly spread, or all of it.

@@ -88,7 +88,7 @@ fn measure(
 ) -> Result<f64, TrainError> {
     let config = LoaderConfig {
         stage: row.augmentation.stage.clone(),
-        most_workers: None,
+        adjust_workers: None,
         ..setup::loader_config(plan, row.workers)
     };
     let mut loader = Loader::start(Arc::clone(&data.train), config, Position::default())?;
