@@ -50,17 +50,17 @@ struct Rows {
     return row;
   }
 
-  // Sums per channel of what threads have summed per place in a row.
-  std::vector<double> folded(const std::vector<std::vector<double>>& parts, int64_t from) const {
+  // Sums per channel of what each part has summed per place in a row: two rows a part, of which the one at `from` counts.
+  std::vector<double> folded(const std::vector<double>& of_parts, int parts, int64_t from) const {
     std::vector<double> sums(channels, 0.0);
-    for (const auto& part : parts) {
-      for (int64_t i = 0; i < wide && !part.empty(); ++i) sums[i % channels] += part[from + i];
+    for (int part = 0; part < parts; ++part) {
+      for (int64_t i = 0; i < wide; ++i) sums[i % channels] += of_parts[part * 2 * wide + from + i];
     }
     return sums;
   }
 };
 
-// Runs body(thread, begin, end) over parts of the rows, one for each thread.
+// Runs body(part, begin, end) over parts of the rows, one for each thread. It must not throw.
 template <class Body>
 void over_rows(const Rows& rows, int threads, const Body& body) {
   struct Work {
@@ -76,12 +76,12 @@ void over_rows(const Rows& rows, int threads, const Body& body) {
     for (int i = 0; i < threads; ++i) work.part(i);
     return;
   }
-  // There may be fewer threads than were asked for.
+  // As libtorch does, all of the pool for every size: a smaller team would end the other threads, to be started again.
   const auto run = [](void* data) {
     const Work& all = *static_cast<Work*>(data);
     for (int i = omp_get_thread_num(); i < all.threads; i += omp_get_num_threads()) all.part(i);
   };
-  GOMP_parallel(run, &work, static_cast<unsigned>(threads), 0);
+  GOMP_parallel(run, &work, static_cast<unsigned>(at::get_num_threads()), 0);
 }
 
 int threads_for(const Rows& rows) {
@@ -150,23 +150,23 @@ WIDE_VECTORS void input_gradient(In g, In x, In mean, In a, In b, In c, Out dx, 
 // of `work`, and may write to the third.
 template <class Add>
 std::array<std::vector<double>, 2> two_sums(const Rows& rows, int threads, const Add& add) {
-  std::vector<std::vector<double>> parts(threads);
-  over_rows(rows, threads, [&](int thread, int64_t begin, int64_t end) {
-    std::vector<double> whole(2 * rows.wide, 0.0);
-    std::vector<float> work(3 * rows.wide, 0.0f);
+  std::vector<double> sums(threads * 2 * rows.wide, 0.0);
+  std::vector<float> works(threads * 3 * rows.wide, 0.0f);
+  over_rows(rows, threads, [&](int part, int64_t begin, int64_t end) {
+    double* whole = sums.data() + part * 2 * rows.wide;
+    float* work = works.data() + part * 3 * rows.wide;
     for (int64_t row = begin; row < end;) {
       for (const int64_t stop = std::min(end, row + kShort); row < stop; ++row) {
         const int64_t at = row * rows.wide;
-        add(at, std::min(rows.wide, rows.total() - at), work.data());
+        add(at, std::min(rows.wide, rows.total() - at), work);
       }
       for (int64_t i = 0; i < 2 * rows.wide; ++i) {
         whole[i] += work[i];
         work[i] = 0;
       }
     }
-    parts[thread] = std::move(whole);
   });
-  return {rows.folded(parts, 0), rows.folded(parts, rows.wide)};
+  return {rows.folded(sums, threads, 0), rows.folded(sums, threads, rows.wide)};
 }
 
 std::vector<double> values(const at::Tensor& t) {
@@ -186,7 +186,7 @@ struct NormRelu : torch::autograd::Function<NormRelu> {
     const Rows rows(x);
     const int threads = threads_for(rows);
     const float* in = x.const_data_ptr<float>();
-    // Squares of numbers near the mean lose no digits: the first pixel is as near as any.
+    // Squares of small numbers lose no digits, and a pixel is not far from the mean.
     const std::vector<double> first(in, in + rows.channels);
     const std::vector<float> shift = rows.repeated(first);
     const auto [sums, squares] = two_sums(rows, threads, [&](int64_t at, int64_t length, float* work) {
@@ -199,7 +199,8 @@ struct NormRelu : torch::autograd::Function<NormRelu> {
     float* variances = running.var ? running.var->mutable_data_ptr<float>() : nullptr;
     for (int64_t c = 0; c < rows.channels; ++c) {
       const double d = sums[c] / n;
-      const double variance = std::max(0.0, squares[c] / n - d * d);
+      // In this order NaN stays.
+      const double variance = std::max(squares[c] / n - d * d, 0.0);
       mean[c] = first[c] + d;
       inverse[c] = 1 / std::sqrt(variance + eps);
       scale[c] = w[c] * inverse[c];
@@ -265,11 +266,11 @@ struct NormRelu : torch::autograd::Function<NormRelu> {
     at::Tensor dx = at::empty_like(x), dadded = adds ? at::empty_like(x) : at::Tensor();
     float *to = dx.mutable_data_ptr<float>(), *to_added = adds ? dadded.mutable_data_ptr<float>() : nullptr;
     const std::vector<float> as = rows.repeated(a), bs = rows.repeated(b), cs = rows.repeated(c);
-    over_rows(rows, threads, [&](int, int64_t begin, int64_t end) {
-      std::vector<float> row_of_thread(rows.wide);
+    std::vector<float> row_of_part(threads * rows.wide);
+    over_rows(rows, threads, [&](int part, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = row * rows.wide, length = std::min(rows.wide, rows.total() - at);
-        float* passed = adds ? to_added + at : row_of_thread.data();
+        float* passed = adds ? to_added + at : row_of_part.data() + part * rows.wide;
         pass(at, length, passed);
         input_gradient(passed, in + at, means.data(), as.data(), bs.data(), cs.data(), to + at, length);
       }

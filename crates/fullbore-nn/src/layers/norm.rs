@@ -150,34 +150,40 @@ impl BatchNorm2d {
 
     /// `x` `[B, C, H, W]`, same shape back, in memory of its own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.by_groups(x, None, |norm, x, _| x.batch_norm(norm))
+        self.by_groups(x, |norm, x| x.batch_norm(norm))
     }
 
     /// The same with `added` `[B, C, H, W]` added, then ReLU.
     pub fn forward_relu(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
-        self.by_groups(x, added, |norm, x, added| x.batch_norm_relu(norm, added))
+        match (self.mode.get(), added) {
+            // With several groups, each would keep its own output for backward, beside the whole.
+            (NormMode::Train { group, .. }, Some(added)) if x.size()[0] > group => {
+                let y = self.forward(x)?;
+                y.add_(added)?;
+                y.relu_()
+            }
+            _ => self.by_groups(x, |norm, x| x.batch_norm_relu(norm, added)),
+        }
     }
 
     /// Applies `normalize` to each group of samples.
     fn by_groups(
         &self,
         x: &Tensor,
-        added: Option<&Tensor>,
-        normalize: impl Fn(&BatchNorm<'_>, &Tensor, Option<&Tensor>) -> Result<Tensor>,
+        normalize: impl Fn(&BatchNorm<'_>, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         // A frozen layer keeps its statistics as well: a network whose weights stand still would drift otherwise.
         let (NormMode::Train { group, step }, true) = (self.mode.get(), self.weight.requires_grad()) else {
-            return normalize(&self.with(false, 0.0), x, added);
+            return normalize(&self.with(false, 0.0), x);
         };
         let batch = x.size()[0];
         if batch <= group {
-            return normalize(&self.train(batch, step), x, added);
+            return normalize(&self.train(batch, step), x);
         }
         let mut parts = Vec::new();
         for start in (0..batch).step_by(group as usize) {
             let n = group.min(batch - start);
-            let added = added.map(|added| added.narrow(0, start, n)).transpose()?;
-            parts.push(normalize(&self.train(n, step), &x.narrow(0, start, n)?, added.as_ref())?);
+            parts.push(normalize(&self.train(n, step), &x.narrow(0, start, n)?)?);
         }
         Tensor::cat(&parts.iter().collect::<Vec<_>>(), 0)
     }
