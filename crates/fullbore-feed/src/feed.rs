@@ -70,8 +70,7 @@ impl Direct {
                 }
                 brought => brought,
             };
-            let (bad_samples, loading) = (self.loader.bad_samples(), self.loader.stats());
-            Ok(Fed { batch: brought?, next, bad_samples, loading })
+            Ok(Fed::new(brought?, next, &self.loader))
         }))
     }
 }

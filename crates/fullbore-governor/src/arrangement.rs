@@ -31,7 +31,7 @@ pub struct Stretch {
     pub speed: f64,
     /// Share of the time that the run waited for data.
     pub waits: f64,
-    /// Cores that data threads kept busy, on average.
+    /// Cores that data threads kept busy with computing, on average.
     pub data_cores: f64,
     /// Whether the buffer was full at some moment.
     pub was_full: bool,
@@ -46,6 +46,14 @@ pub enum Why {
     CoresShared(f64),
     /// The last change did not make steps come faster.
     NoGain,
+}
+
+/// One thing about an arrangement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Side,
+    Compute,
+    Buffer,
 }
 
 impl fmt::Display for Why {
@@ -64,7 +72,7 @@ const WAITS: f64 = 0.02;
 const STRETCHES: u32 = 3;
 /// Speed that a change has to bring, measured; and what it must promise to be tried.
 const GAIN: f64 = 1.03;
-/// Stretches until what brought nothing may be tried again.
+/// Stretches until what brought nothing may be tried again, or what brought something be undone.
 const TRY_AGAIN_AFTER: u32 = 200;
 
 /// Tries one change at a time and keeps those that make steps come faster. Knows no clock: the same stretches give the same
@@ -73,10 +81,10 @@ const TRY_AGAIN_AFTER: u32 = 200;
 pub struct Arranger {
     leeway: Leeway,
     now: Arrangement,
-    /// What brought nothing, and for how many stretches this holds.
-    in_vain: Vec<(Arrangement, u32)>,
-    /// What a trial is compared with.
-    before: Option<(Arrangement, f64)>,
+    /// What is left as it is, and for how many stretches.
+    left_alone: Vec<(Part, u32)>,
+    /// What a trial is compared with: what was tried, the arrangement and the speed before.
+    before: Option<(Part, Arrangement, f64)>,
     seen: Vec<Stretch>,
     /// The stretch after a change mixes old and new.
     mixed: bool,
@@ -85,7 +93,7 @@ pub struct Arranger {
 impl Arranger {
     /// Begins with `now`.
     pub fn new(now: Arrangement, leeway: Leeway) -> Self {
-        Self { leeway, now, in_vain: Vec::new(), before: None, seen: Vec::new(), mixed: true }
+        Self { leeway, now, left_alone: Vec::new(), before: None, seen: Vec::new(), mixed: true }
     }
 
     /// What holds.
@@ -93,9 +101,21 @@ impl Arranger {
         self.now
     }
 
+    /// What was decided last cannot be done. What holds instead; `None` when that was no trial.
+    pub fn take_back(&mut self) -> Option<Arrangement> {
+        let (part, before, _) = self.before.take()?;
+        self.left_alone.push((part, TRY_AGAIN_AFTER));
+        self.change(before, Why::NoGain).map(|(to, _)| to)
+    }
+
+    /// The buffer that was really made, where memory allowed less.
+    pub fn got(&mut self, buffer: usize) {
+        self.now.buffer = buffer;
+    }
+
     /// Judges a stretch; what it returns holds from then on.
     pub fn judge(&mut self, stretch: Stretch) -> Option<(Arrangement, Why)> {
-        self.in_vain.retain_mut(|(_, stretches)| {
+        self.left_alone.retain_mut(|(_, stretches)| {
             *stretches -= 1;
             *stretches > 0
         });
@@ -107,19 +127,20 @@ impl Arranger {
             return None;
         }
         let speed = self.seen.iter().map(|s| s.speed).sum::<f64>() / self.seen.len() as f64;
-        if let Some((before, reference)) = self.before.take() {
+        if let Some((part, before, reference)) = self.before.take() {
             self.seen.clear();
-            if speed >= GAIN * reference {
-                return None;
+            let gained = speed >= GAIN * reference;
+            // More of the same may help more, but sides must not be changed back and forth.
+            if !gained || part == Part::Side {
+                self.left_alone.push((part, TRY_AGAIN_AFTER));
             }
-            self.in_vain.push((self.now, TRY_AGAIN_AFTER));
-            return self.change(before, Why::NoGain);
+            return if gained { None } else { self.change(before, Why::NoGain) };
         }
         let tried = self.candidate();
         // The reason must hold for all of the last few.
         self.seen.remove(0);
-        let (to, why) = tried?;
-        self.before = Some((self.now, speed));
+        let (part, to, why) = tried?;
+        self.before = Some((part, self.now, speed));
         self.change(to, why)
     }
 
@@ -130,7 +151,7 @@ impl Arranger {
     }
 
     /// The most promising change that has not failed lately.
-    fn candidate(&self) -> Option<(Arrangement, Why)> {
+    fn candidate(&self) -> Option<(Part, Arrangement, Why)> {
         let now = self.now;
         let every = |holds: fn(&Stretch) -> bool| self.seen.iter().all(holds);
         let mean = |of: fn(&Stretch) -> f64| self.seen.iter().map(of).sum::<f64>() / self.seen.len() as f64;
@@ -140,23 +161,27 @@ impl Arranger {
             // Batches come in bursts: enough of them, but not always.
             let deeper = (2 * now.buffer).min(self.leeway.buffer);
             if self.seen.iter().any(|s| s.was_full) && deeper > now.buffer {
-                candidates.push((Arrangement { buffer: deeper, ..now }, waited));
+                candidates.push((Part::Buffer, Arrangement { buffer: deeper, ..now }, waited));
             }
             if self.leeway.sides {
-                candidates.push((Arrangement { on_device: !now.on_device, ..now }, waited));
+                candidates.push((Part::Side, Arrangement { on_device: !now.on_device, ..now }, waited));
             }
             if self.leeway.cores.is_some() && now.compute > 1 {
-                candidates.push((Arrangement { compute: now.compute - 1, ..now }, waited));
+                candidates.push((Part::Compute, Arrangement { compute: now.compute - 1, ..now }, waited));
             }
         } else if let Some(cores) = self.leeway.cores {
             let busy = mean(|s| s.data_cores);
             let promise = |threads: usize| promised(threads, cores, busy);
             let best = (1..=cores).max_by(|a, b| promise(*a).total_cmp(&promise(*b))).unwrap_or(cores);
             if promise(best) >= GAIN * promise(now.compute) {
-                candidates.push((Arrangement { compute: best, ..now }, Why::CoresShared(busy)));
+                candidates.push((
+                    Part::Compute,
+                    Arrangement { compute: best, ..now },
+                    Why::CoresShared(busy),
+                ));
             }
         }
-        candidates.into_iter().find(|(to, _)| self.in_vain.iter().all(|(failed, _)| failed != to))
+        candidates.into_iter().find(|(part, ..)| self.left_alone.iter().all(|(left, _)| left != part))
     }
 }
 
@@ -210,6 +235,21 @@ mod tests {
         assert_eq!(judge(&mut arranger, STARVING, 150), [], "nothing is left to try for a while");
         assert_eq!(arranger.now(), NOW);
         assert!(!judge(&mut arranger, STARVING, 100).is_empty(), "but one day there is");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_left_alone() {
+        let mut arranger = Arranger::new(NOW, Leeway { sides: true, ..NONE });
+        assert!(judge(&mut arranger, STARVING, 4)[0].0.on_device);
+        assert_eq!((arranger.take_back(), arranger.take_back()), (Some(NOW), None));
+        assert_eq!(judge(&mut arranger, STARVING, 150), []);
+    }
+
+    #[test]
+    fn a_side_that_proved_better_is_kept_even_where_the_run_still_waits() {
+        let mut arranger = Arranger::new(NOW, Leeway { sides: true, ..NONE });
+        assert!(judge(&mut arranger, STARVING, 4)[0].0.on_device);
+        assert_eq!(judge(&mut arranger, Stretch { speed: 150.0, ..STARVING }, 150), []);
     }
 
     #[test]
@@ -275,7 +315,7 @@ mod tests {
                 }
             }
             // What is left open may be a trial.
-            let settled = arranger.before.map_or(arranger.now(), |(before, _)| before);
+            let settled = arranger.before.map_or(arranger.now(), |(_, before, _)| before);
             prop_assert!(at(settled).speed >= at(began).speed);
         }
     }

@@ -60,6 +60,15 @@ impl ThreadPlan {
     }
 }
 
+/// Threads that decode pictures for a network, and as many that write what it found. Beside a GPU as if they augmented, since
+/// PNG files are as much work; on the CPU a quarter of the cores, 8 at most: the network needs the others.
+pub fn data_threads_of_predictions(cores: usize, on_gpu: bool) -> usize {
+    match on_gpu {
+        true => ThreadPlan::start(cores, Trains::OnGpu { augment_on_cpu: true }).workers,
+        false => (cores / 4).clamp(1, CPU_WORKERS),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +96,12 @@ mod tests {
         for trains in [DEVICE, CPU_AUGMENTS] {
             assert_eq!([0, 1, 2, 4].map(|cores| start(cores, trains)), [(1, 1, 1); 4]);
         }
+    }
+
+    #[test]
+    fn predictions_leave_most_of_the_cores_to_the_network() {
+        assert_eq!([0, 2, 16, 64].map(|cores| data_threads_of_predictions(cores, false)), [1, 1, 4, 8]);
+        assert_eq!([2, 16].map(|cores| data_threads_of_predictions(cores, true)), [1, 5]);
     }
 
     #[test]

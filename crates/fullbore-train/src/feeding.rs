@@ -86,7 +86,8 @@ pub struct Stretch {
 
 impl Pipeline {
     /// Starts loading, and waits until the buffer is full. Tells the reporter what it decides. `plan` is that of the
-    /// phase; `ground` has been [fitted](crate::setup::fit) to it. `caching` is gone on with, or decided anew.
+    /// phase; `ground` has been [fitted](crate::setup::fit) to it. With `going_on` it takes
+    /// the place of a stream with that cache: tells and waits for nothing.
     ///
     /// # Errors
     /// When there is nothing to load, the device fails, or memory or threads are lacking.
@@ -94,7 +95,7 @@ impl Pipeline {
         plan: &Plan,
         ground: &Prepared,
         stretch: Stretch,
-        caching: Option<Caching>,
+        going_on: Option<Caching>,
         reporter: &Reporter,
         stop: &AtomicBool,
     ) -> Result<Self, TrainError> {
@@ -109,7 +110,8 @@ impl Pipeline {
             stage: ground.augment.stage.clone(),
             ..setup::loader_config(plan, ground.workers)
         };
-        let caching = caching.unwrap_or_else(|| {
+        let begins = going_on.is_none();
+        let caching = going_on.unwrap_or_else(|| {
             let decided = Caching::decide(plan, &ground.data, &config);
             decided.announce(reporter);
             decided.keep_out_of_tensors();
@@ -121,13 +123,15 @@ impl Pipeline {
         let slab_bytes = config.ring_bytes().unwrap_or(0) as u64;
         let loader = Loader::start(ground.data.train.clone(), config, from)?;
         let feed = feeding.start(loader, &ground.augment)?;
-        let start_delay = plan.placement.start_delay();
-        let mode = feeding.announce(start_delay);
-        reporter.emit(Event::Feeding { mode, buffer: feeding.buffer.size as u64 });
-        let warmed = warm_up(&feed, start_delay, stop);
-        if let Some(level) = feed.level() {
-            let (batches, seconds) = (level.waiting as u64, warmed.as_secs_f64());
-            reporter.emit(Event::BufferWarm { batches, seconds });
+        if begins {
+            let start_delay = plan.placement.start_delay();
+            let mode = feeding.announce(start_delay);
+            reporter.emit(Event::Feeding { mode, buffer: feeding.buffer.size as u64 });
+            let warmed = warm_up(&feed, start_delay, stop);
+            if let Some(level) = feed.level() {
+                let (batches, seconds) = (level.waiting as u64, warmed.as_secs_f64());
+                reporter.emit(Event::BufferWarm { batches, seconds });
+            }
         }
         let BufferPlan { size: buffer, bytes, .. } = feeding.buffer;
         let most_buffered = usize::try_from(bytes / feeding.batch_bytes.max(1)).unwrap_or(usize::MAX);

@@ -32,6 +32,16 @@ pub struct Fed {
     pub bad_samples: Vec<SampleId>,
     /// What the loader had done when it gave the batch, those that it prepared ahead included.
     pub loading: LoaderStats,
+    /// Decoding threads at work then.
+    pub workers: usize,
+}
+
+impl Fed {
+    /// A batch that `loader` gave last.
+    pub(crate) fn new(batch: DeviceBatch, next: Position, loader: &Loader) -> Self {
+        let (bad_samples, loading, workers) = (loader.bad_samples(), loader.stats(), loader.workers());
+        Self { batch, next, bad_samples, loading, workers }
+    }
 }
 
 /// Batches that wait ready on the device, made by a thread of their own. Dropping it ends the thread.
@@ -116,8 +126,9 @@ fn make_all(mut loader: Loader, stage: &StageConfig, queue: &Queue<Made>) -> Res
     while queue.wait_for_room(bytes) {
         let Some(batch) = loader.next() else { return Ok(()) };
         let batch = batch?;
-        let remember = (loader.bad_samples(), loader.stats());
-        let Some(fed) = bring(&stage, batch, remember, queue)? else { return Ok(()) };
+        let next = batch.next_position();
+        let Some(batch) = bring(&stage, batch, queue)? else { return Ok(()) };
+        let fed = Fed::new(batch, next, &loader);
         bytes = fed.batch.bytes();
         let mark = Mark::here(stage.last_device())?;
         queue.put(Ok((fed, mark)), bytes);
@@ -127,17 +138,11 @@ fn make_all(mut loader: Loader, stage: &StageConfig, queue: &Queue<Made>) -> Res
 
 /// Brings a batch to the device. Where memory runs out, fewer batches may wait from now on, and it is tried again when
 /// one of them is gone. `None` once nobody takes any more.
-fn bring(
-    stage: &Stage,
-    batch: HostBatch,
-    (bad_samples, loading): (Vec<SampleId>, LoaderStats),
-    queue: &Queue<Made>,
-) -> Result<Option<Fed>, FeedError> {
-    let next = batch.next_position();
+fn bring(stage: &Stage, batch: HostBatch, queue: &Queue<Made>) -> Result<Option<DeviceBatch>, FeedError> {
     let batch = Arc::new(batch);
     loop {
         match stage.bring(&batch) {
-            Ok(batch) => return Ok(Some(Fed { batch, next, bad_samples, loading })),
+            Ok(batch) => return Ok(Some(batch)),
             Err(error) if error.is_out_of_memory() && queue.shrink() => {
                 empty_device_cache(stage.last_device())?;
                 if !queue.wait_for_a_take() {

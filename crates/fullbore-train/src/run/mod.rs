@@ -93,6 +93,8 @@ struct Run<'a> {
     governor: Governor,
     /// Most bytes that the plan allows the device's memory.
     budget: Option<u64>,
+    /// Threads that compute at most.
+    threads: usize,
     sample_bytes: u64,
     /// Host memory of the batches on their way.
     slab_bytes: u64,
@@ -142,6 +144,7 @@ impl<'a> Run<'a> {
             val: setup::spread(plan, &ground.data.val),
             governor: memory::governor(plan, ground.progress.governor.clone()),
             budget,
+            threads: fullbore_torch::num_threads(),
             sample_bytes: 0,
             slab_bytes: 0,
             steps_per_epoch,
@@ -178,6 +181,7 @@ impl<'a> Run<'a> {
             let Some(fed) = self.clock.wait_for(&mut feed) else { break };
             let fed = fed?;
             self.arranging.loaded(fed.loading);
+            self.ground.workers = fed.workers;
             let position = fed.batch.position();
             if position.batch == 0 {
                 self.reporter.emit(Event::EpochStarted { epoch: position.epoch });
@@ -218,7 +222,7 @@ impl<'a> Run<'a> {
                 self.save_last()?;
                 self.clock.restart();
             }
-            if self.ground.progress.step < self.steps_total {
+            if self.ground.progress.step < self.steps_total && self.stopped_early().is_none() {
                 feed = self.rearrange(feed, stop)?;
             }
         }
@@ -254,14 +258,14 @@ impl<'a> Run<'a> {
     }
 
     /// Starts the batches that are left of the present phase.
-    fn pipeline(&self, caching: Option<Caching>, stop: &AtomicBool) -> Result<Pipeline, TrainError> {
+    fn pipeline(&self, going_on: Option<Caching>, stop: &AtomicBool) -> Result<Pipeline, TrainError> {
         let Phase { end, plan, .. } = &self.phase;
         let stretch = Stretch {
             from: self.ground.progress.position,
             end_epoch: self.plan.run.epochs.min(*end),
             known_bad: self.ground.progress.bad_samples.clone(),
         };
-        Pipeline::start(plan, &self.ground, stretch, caching, self.reporter, stop)
+        Pipeline::start(plan, &self.ground, stretch, going_on, self.reporter, stop)
     }
 
     fn tell_phase(&self) {

@@ -9,7 +9,7 @@ use fullbore_events::Event;
 use fullbore_feed::{Feed, Level};
 use fullbore_governor::arrangement::{Arrangement, Arranger, Leeway, Stretch, Why};
 use fullbore_governor::buffer::BufferSize;
-use fullbore_torch::{Device, Threads, num_threads};
+use fullbore_torch::{Device, Threads, empty_device_cache, num_threads};
 
 use super::Run;
 use crate::TrainError;
@@ -60,7 +60,7 @@ impl Arranging {
         }
         let seconds = self.elapsed.as_secs_f64();
         let work = self.loading.since(&self.before);
-        let busy = work.read + work.decode + work.resize + work.pack + work.augment;
+        let busy = work.decode + work.resize + work.pack + work.augment;
         let stretch = Stretch {
             speed: self.samples as f64 / seconds,
             waits: self.waited.as_secs_f64() / seconds,
@@ -73,9 +73,13 @@ impl Arranging {
         change.map(|(to, why)| (from, to, why))
     }
 
-    /// The loader begins anew.
-    fn reset(&mut self) {
-        *self = Self::new(self.arranger.take());
+    /// The loader begins anew, with so many batches that may wait.
+    fn begin_anew(&mut self, buffer: usize) {
+        let mut arranger = self.arranger.take();
+        if let Some(arranger) = &mut arranger {
+            arranger.got(buffer);
+        }
+        *self = Self::new(arranger);
     }
 }
 
@@ -84,52 +88,76 @@ impl Run<'_> {
     pub(super) fn arranging(&self, pipeline: &Pipeline) -> Arranging {
         let (plan, augment) = (&self.phase.plan, &self.ground.augment);
         let buffer = pipeline.buffer;
-        let own_choice = plan.buffer.size == BufferSize::Auto;
-        let threads = num_threads();
         // The compute threads of a GPU's host have hardly anything to do.
         let shares_cores = self.ground.device == Device::Cpu && plan.data.workers == Workers::Auto;
         let leeway = Leeway {
             sides: plan.augment.device == AugmentDevice::Auto && augment.side != Side::Off,
-            cores: (shares_cores && threads > 1).then_some(threads),
-            buffer: if own_choice { pipeline.most_buffered.max(buffer) } else { buffer },
+            cores: (shares_cores && self.threads > 1).then_some(self.threads),
+            buffer: match plan.buffer.size {
+                BufferSize::Auto => pipeline.most_buffered.max(buffer),
+                BufferSize::Count(_) => buffer,
+            },
         };
-        let now = Arrangement { on_device: augment.side == Side::Device, compute: threads, buffer };
+        let now = Arrangement { on_device: augment.side == Side::Device, compute: num_threads(), buffer };
         Arranging::new((!plan.run.reproducible).then(|| Arranger::new(now, leeway)))
     }
 
     /// Changes how batches are made, if what was measured calls for it.
     ///
     /// # Errors
-    /// When the batches cannot be made in the new way: the device fails, memory or threads are lacking.
+    /// When they can be made neither in the new way nor in the old one: the device fails, memory or threads are lacking.
     pub(super) fn rearrange(&mut self, feed: Feed, stop: &AtomicBool) -> Result<Feed, TrainError> {
         let Some((from, to, why)) = self.arranging.judge(feed.level()) else { return Ok(feed) };
-        self.reporter.emit(Event::Rearranged {
-            step: self.ground.progress.step,
-            what: in_words(from, to),
-            reason: why.to_string(),
-        });
+        self.tell_rearranged(from, to, why.to_string());
         if to.compute != from.compute {
             // The guard before it restores what was there at its beginning.
             self.ground.threads = None;
             self.ground.threads = Some(Threads::new(to.compute));
-            self.clock.restart();
             return Ok(feed);
         }
         drop(feed);
-        let plan = &mut self.phase.plan;
-        if to.on_device != from.on_device {
-            let side = if to.on_device { Side::Device } else { Side::Cpu };
+        self.make_batches(to, stop).or_else(|error| {
+            let arranger = self.arranging.arranger.as_mut();
+            let Some(back) = arranger.and_then(Arranger::take_back) else { return Err(error) };
+            self.tell_rearranged(to, back, error.to_string());
+            self.make_batches(back, stop)
+        })
+    }
+
+    fn tell_rearranged(&self, from: Arrangement, to: Arrangement, reason: String) {
+        let step = self.ground.progress.step;
+        self.reporter.emit(Event::Rearranged { step, what: in_words(from, to), reason });
+    }
+
+    /// Begins a stream of batches where the last one stood. It does not wait for its buffer to be full: a trial that began
+    /// with a full one would see what the buffer holds, not what comes.
+    fn make_batches(&mut self, to: Arrangement, stop: &AtomicBool) -> Result<Feed, TrainError> {
+        // What waited on the device makes way.
+        empty_device_cache(self.ground.device)?;
+        let side = match to.on_device {
+            _ if self.ground.augment.side == Side::Off => Side::Off,
+            true => Side::Device,
+            false => Side::Cpu,
+        };
+        let of_user = self.phase.plan.buffer.size;
+        if to.buffer > 0 {
+            self.phase.plan.buffer.size = BufferSize::Count(to.buffer);
+        }
+        let begun = self.on_side(side, stop);
+        self.phase.plan.buffer.size = of_user;
+        let Pipeline { feed, slab_bytes, buffer, .. } = begun?;
+        self.slab_bytes = slab_bytes;
+        self.arranging.begin_anew(buffer);
+        Ok(feed)
+    }
+
+    fn on_side(&mut self, side: Side, stop: &AtomicBool) -> Result<Pipeline, TrainError> {
+        if self.ground.augment.side != side {
+            let plan = &self.phase.plan;
             self.ground.augment.move_to(side, plan, self.ground.device);
             setup::take_on(&mut self.ground.engine, plan, &self.ground.augment)?;
         }
-        if to.buffer != from.buffer {
-            plan.buffer.size = BufferSize::Count(to.buffer);
-        }
-        let Pipeline { feed, slab_bytes, .. } = self.pipeline(Some(self.caching.clone()), stop)?;
-        self.slab_bytes = slab_bytes;
-        self.arranging.reset();
-        self.clock.restart();
-        Ok(feed)
+        self.pipeline(Some(self.caching.clone()), stop)
     }
 }
 

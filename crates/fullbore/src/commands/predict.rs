@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use fullbore_data::Source;
 use fullbore_data::source::Pictures;
 use fullbore_events::RunDir;
-use fullbore_governor::threads::{ThreadPlan, Trains};
+use fullbore_governor::threads::data_threads_of_predictions;
 use fullbore_nn::compute::DeviceChoice;
 use fullbore_predict::{Notice, PointFormat, PredictConfig, Predicted, Trained, predict};
 use fullbore_torch::Device;
@@ -90,10 +90,7 @@ pub(super) fn run(args: PredictArgs) -> Result<i32, CommandError> {
         false => args.checkpoint.of(&RunDir::open(&args.run)?),
     };
     let trained = Trained::load(&checkpoint, args.device)?;
-    // Beside decoding they bring masks to PNG files: as much work as augmenting.
-    let trains =
-        if trained.device() == Device::Cpu { Trains::OnCpu } else { Trains::OnGpu { augment_on_cpu: true } };
-    let auto = || ThreadPlan::start(cores(), trains).workers;
+    let auto = || data_threads_of_predictions(cores(), trained.device() != Device::Cpu);
     let config = PredictConfig {
         output: args.output.clone(),
         overlays: args.overlay,

@@ -73,6 +73,31 @@ fn it_gives_up_when_there_is_nothing_good_to_go_back_to() {
 }
 
 #[test]
+fn behind_a_change_of_size_it_has_the_size_of_before() {
+    // Few checkpoints: the evaluations' losses grow, and every fifth epoch of three steps is saved.
+    let sets = ["run.roll_backs=3", "checkpoint.every=5", "checkpoint.metric=loss"];
+    let scene = Scene::with_blobs(15);
+    start(&scene, &[&sets[..], &["run.dir=plain"]].concat()).finish().succeeded();
+    let plain = &events_of(&scene.path("plain"), "rolled_back")[0];
+    let epoch = plain["to"].as_u64().unwrap() / 3 + 1;
+    assert!(3 * epoch + 3 < plain["from"].as_u64().unwrap(), "{plain}");
+
+    let phases = format!("phases=[{{epoch: {epoch}, size: 16}}]");
+    let outcome = start(&scene, &[&sets[..], &[&phases]].concat()).finish().succeeded();
+    assert_eq!(outcome.json()["steps"], 90, "{outcome}");
+    let mut told = Vec::new();
+    for event in events(&scene.run_dir()) {
+        match event["event"].as_str().unwrap() {
+            "phase_started" => told.push(event["size"][0].as_u64().unwrap()),
+            "rolled_back" => told.push(0),
+            _ => {}
+        }
+    }
+    assert_eq!(told[..4], [16, 32, 0, 16], "{told:?}");
+    assert_eq!(told.last(), Some(&32));
+}
+
+#[test]
 fn stopped_after_that_it_goes_on_as_if_it_had_not_been() {
     let scene = Scene::with_blobs(15);
     let sets = ["run.roll_backs=3", "ema.decay=0.9", "checkpoint.keep_best=3"];
