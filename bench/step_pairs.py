@@ -3,7 +3,7 @@
 
     python bench/step_pairs.py [--out FOLDER] [--pairs 5]
 
-Runs pairs.py once for each row below; raw records go to FOLDER (default: records/step), and are printed. The command is
+Runs pairs.py once for each row below, and in fp32 PyTorch untuned once; raw records go to FOLDER (default: records/step), and are printed. The command is
 $FULLBORE_BIN, else `fullbore` from the path. FULLBORE_TEST_DEVICE=cuda measures the GPU. Needs torch 2.11.0.
 """
 
@@ -70,6 +70,11 @@ def main() -> int:
         done = subprocess.run([sys.executable, str(here / "pairs.py"), "--pairs", str(options.pairs), "--key", "step_ms.median",
                                "--lower-is-better", "--out", str(out), "--baseline", peer, "--change", change])
         failed += done.returncode != 0
+        if out.exists() and row.precision == "fp32":
+            plain = subprocess.run(shlex.split(f"{peer} --plain"), capture_output=True, text=True)
+            failed += plain.returncode != 0
+            with out.open("a") as record:
+                record.write(f"\n--- once, PyTorch untuned (--plain: NCHW, AdamW not fused):\n{plain.stdout or plain.stderr}")
         if out.exists():
             print(out.read_text(), flush=True)
     return 1 if failed else 0

@@ -2,7 +2,8 @@
 
 Channels-last, fused AdamW, gradients set to None, global-norm clipping, bf16 autocast when asked, no host
 synchronisation inside the timed loop, ReLUs in place. Masks are learnt with binary cross-entropy, heat-maps (HRNet) with the mean
-squared error; both lie ready as floats. Prints one JSON line.
+squared error; both lie ready as floats. Prints one JSON line. With --plain, what a script has that nobody tuned: contiguous (NCHW)
+tensors and AdamW as it comes.
 """
 
 import argparse
@@ -41,6 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warm", type=int, default=8, help=f"steps before the clock starts, at least {LEAST_WARM_UP}")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--plain", action="store_true", help="contiguous tensors, AdamW without fused=True")
     parser.add_argument("--json", action="store_true", help="accepted for symmetry; the output is always one JSON line")
     chosen = parser.parse_args()
     if min(chosen.steps, chosen.size, chosen.base, chosen.batch, chosen.classes, chosen.threads) < 1:
@@ -66,12 +68,17 @@ def network(o: argparse.Namespace) -> nn.Module:
 
 
 def resident_batch(o: argparse.Namespace, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Normalised images [N,3,S,S] (channels-last) and targets: 0/1 masks [N,classes,S,S] or, for HRNet, maps at a quarter of S."""
+    """Normalised images [N,3,S,S] and targets: 0/1 masks [N,classes,S,S] or, for HRNet, maps at a quarter of S."""
     draw = torch.Generator().manual_seed(1)
     images = torch.randn(o.batch, 3, o.size, o.size, generator=draw)
     side = o.size // 4 if o.model == "hrnet" else o.size
     masks = (torch.rand(o.batch, o.classes, side, side, generator=draw) < 0.3).float()
-    return images.to(device, memory_format=torch.channels_last), masks.to(device)
+    return images.to(device, memory_format=memory_format(o)), masks.to(device)
+
+
+def memory_format(o: argparse.Namespace) -> torch.memory_format:
+    """The order of images and weights in memory."""
+    return torch.contiguous_format if o.plain else torch.channels_last
 
 
 def measure(o: argparse.Namespace) -> dict[str, object]:
@@ -85,9 +92,9 @@ def measure(o: argparse.Namespace) -> dict[str, object]:
         if o.dtype in ("fp32", "tf32"):
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = o.dtype == "tf32"
     torch.manual_seed(0)
-    model = network(o).to(device, memory_format=torch.channels_last)
+    model = network(o).to(device, memory_format=memory_format(o))
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=not o.plain)
     x, y = resident_batch(o, device)
     criterion = F.mse_loss if o.model == "hrnet" else F.binary_cross_entropy_with_logits
 
