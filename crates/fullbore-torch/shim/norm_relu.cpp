@@ -254,25 +254,24 @@ struct NormRelu : torch::autograd::Function<NormRelu> {
     const double n = static_cast<double>(rows.pixels);
     at::Tensor dweight = at::empty_like(weight), dbias = at::empty_like(weight);
     float *dw = dweight.mutable_data_ptr<float>(), *db = dbias.mutable_data_ptr<float>();
-    std::vector<double> a(rows.channels), b(rows.channels), c(rows.channels);
+    std::vector<double> b(rows.channels), c(rows.channels);
     for (int64_t i = 0; i < rows.channels; ++i) {
       dw[i] = static_cast<float>(products[i] * inverse[i]);
       db[i] = static_cast<float>(sums[i]);
-      a[i] = scale[i];
       b[i] = -scale[i] * inverse[i] * inverse[i] * products[i] / n;
       c[i] = -scale[i] * sums[i] / n;
     }
     const bool adds = out && ctx->needs_input_grad(3);
     at::Tensor dx = at::empty_like(x), dadded = adds ? at::empty_like(x) : at::Tensor();
     float *to = dx.mutable_data_ptr<float>(), *to_added = adds ? dadded.mutable_data_ptr<float>() : nullptr;
-    const std::vector<float> as = rows.repeated(a), bs = rows.repeated(b), cs = rows.repeated(c);
+    const std::vector<float> bs = rows.repeated(b), cs = rows.repeated(c);
     std::vector<float> row_of_part(threads * rows.wide);
     over_rows(rows, threads, [&](int part, int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const int64_t at = row * rows.wide, length = std::min(rows.wide, rows.total() - at);
         float* passed = adds ? to_added + at : row_of_part.data() + part * rows.wide;
         pass(at, length, passed);
-        input_gradient(passed, in + at, means.data(), as.data(), bs.data(), cs.data(), to + at, length);
+        input_gradient(passed, in + at, means.data(), scales.data(), bs.data(), cs.data(), to + at, length);
       }
     });
     return {dx, dweight, dbias, dadded, {}, {}, {}};

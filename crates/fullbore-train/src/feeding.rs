@@ -86,8 +86,8 @@ pub struct Stretch {
 
 impl Pipeline {
     /// Starts loading, and waits until the buffer is full. Tells the reporter what it decides. `plan` is that of the
-    /// phase; `ground` has been [fitted](crate::setup::fit) to it. With `going_on` it takes
-    /// the place of a stream with that cache: tells and waits for nothing.
+    /// phase; `ground` has been [fitted](crate::setup::fit) to it. With `going_on` it takes the place of a
+    /// stream with that cache: tells and waits for nothing.
     ///
     /// # Errors
     /// When there is nothing to load, the device fails, or memory or threads are lacking.

@@ -104,9 +104,10 @@ impl Norm {
     /// The same with `added` `[B, C, H, W]` added, then ReLU.
     pub fn forward_relu(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
         match self {
-            Norm::Batch(layer) => layer.forward_relu(x, added),
-            Norm::Group(layer) => {
-                let y = layer.forward(x)?;
+            // With several groups, each would keep its own sum for backward, beside the whole.
+            Norm::Batch(layer) if added.is_none() || !layer.splits(x) => layer.forward_relu(x, added),
+            _ => {
+                let y = self.forward(x)?;
                 if let Some(added) = added {
                     y.add_(added)?;
                 }
@@ -153,17 +154,14 @@ impl BatchNorm2d {
         self.by_groups(x, |norm, x| x.batch_norm(norm))
     }
 
-    /// The same with `added` `[B, C, H, W]` added, then ReLU.
-    pub fn forward_relu(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
-        match (self.mode.get(), added) {
-            // With several groups, each would keep its own output for backward, beside the whole.
-            (NormMode::Train { group, .. }, Some(added)) if x.size()[0] > group => {
-                let y = self.forward(x)?;
-                y.add_(added)?;
-                y.relu_()
-            }
-            _ => self.by_groups(x, |norm, x| x.batch_norm_relu(norm, added)),
-        }
+    /// The same with `added` `[B, C, H, W]` added, unless `x` [splits](Self::splits), then ReLU.
+    fn forward_relu(&self, x: &Tensor, added: Option<&Tensor>) -> Result<Tensor> {
+        self.by_groups(x, |norm, x| x.batch_norm_relu(norm, added))
+    }
+
+    /// Whether `x` is more than one group of samples.
+    fn splits(&self, x: &Tensor) -> bool {
+        matches!(self.mode.get(), NormMode::Train { group, .. } if x.size()[0] > group)
     }
 
     /// Applies `normalize` to each group of samples.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fullbore_augment::AugmentDevice;
 use fullbore_data::{LoaderStats, Workers};
 use fullbore_events::Event;
-use fullbore_feed::{Feed, Level};
+use fullbore_feed::Feed;
 use fullbore_governor::arrangement::{Arrangement, Arranger, Leeway, Stretch, Why};
 use fullbore_governor::buffer::BufferSize;
 use fullbore_torch::{Device, Threads, empty_device_cache, num_threads};
@@ -51,10 +51,11 @@ impl Arranging {
         self.samples += samples;
     }
 
-    /// Judges what has been measured, once it is long enough. `level` is what the buffer is like now.
-    fn judge(&mut self, level: Option<Level>) -> Option<(Arrangement, Arrangement, Why)> {
+    /// Judges what has been measured, once it is long enough. Asks `feed` for its level at each step: a lock that its thread
+    /// holds for moments only.
+    fn judge(&mut self, feed: &Feed) -> Option<(Arrangement, Arrangement, Why)> {
         let arranger = self.arranger.as_mut()?;
-        self.was_full |= level.is_some_and(|level| level.full);
+        self.was_full |= feed.level().is_some_and(|level| level.full);
         if self.elapsed < SHORTEST {
             return None;
         }
@@ -107,7 +108,7 @@ impl Run<'_> {
     /// # Errors
     /// When they can be made neither in the new way nor in the old one: the device fails, memory or threads are lacking.
     pub(super) fn rearrange(&mut self, feed: Feed, stop: &AtomicBool) -> Result<Feed, TrainError> {
-        let Some((from, to, why)) = self.arranging.judge(feed.level()) else { return Ok(feed) };
+        let Some((from, to, why)) = self.arranging.judge(&feed) else { return Ok(feed) };
         self.tell_rearranged(from, to, why.to_string());
         if to.compute != from.compute {
             // The guard before it restores what was there at its beginning.
