@@ -49,8 +49,9 @@ fn compiler(torch: &Path) -> cc::Build {
     build
         .cpp(true)
         .std("c++20")
-        // Loops over pixels are to be vectorised.
+        // Loops over pixels are to be vectorised, and to give the same on every processor.
         .flag("-O3")
+        .flag("-ffp-contract=off")
         .define("AT_PER_OPERATOR_HEADERS", None)
         // As libtorch itself is built: some classes have other members without it.
         .define("NDEBUG", None)

@@ -1,6 +1,6 @@
 //! BatchNorm, addition and ReLU in one operation: what libtorch computes one after the other in f64.
 
-use fullbore_torch::{BatchNorm, Device, Kind, Tensor, TensorList, Threads, manual_seed, start};
+use fullbore_torch::{BatchNorm, Device, Kind, NoGrad, Tensor, TensorList, Threads, manual_seed, start};
 
 const MOMENTUM: f64 = 0.3;
 const EPS: f64 = 1e-5;
@@ -33,17 +33,18 @@ fn input(size: &[i64; 4], mean: f64, adds: bool) -> Input {
     }
 }
 
-/// `kind` and order in memory are what decides who computes.
+/// `kind`, that of the images, and order in memory are what decides who computes.
 fn run(input: &Input, kind: Kind, channels_last: bool, fused: bool) -> Output {
+    let few = if kind == Kind::Double { kind } else { Kind::Float };
     let leaf = |t: &Tensor, image: bool| {
-        let t = t.to_kind(kind).unwrap().copy().unwrap();
+        let t = t.to_kind(if image { kind } else { few }).unwrap().copy().unwrap();
         let t = if image && channels_last { t.channels_last().unwrap() } else { t };
         t.detach().unwrap().set_requires_grad(true).unwrap()
     };
     let (x, weight, bias) = (leaf(&input.x, true), leaf(&input.weight, false), leaf(&input.bias, false));
     let added = input.added.as_ref().map(|added| leaf(added, true));
     let state = |value: f64| {
-        let t = Tensor::zeros(&weight.size(), kind, Device::Cpu).unwrap();
+        let t = Tensor::zeros(&weight.size(), few, Device::Cpu).unwrap();
         t.fill_(value).unwrap();
         t
     };
@@ -80,19 +81,20 @@ fn apart(a: &Output, b: &Output) -> f64 {
     a.iter().zip(b).map(of).fold(0.0, f64::max)
 }
 
+/// Few and many channels, rows that do not come out even, one pixel a sample.
+const SIZES: [[i64; 4]; 7] = [
+    [2, 1, 5, 3],
+    [3, 3, 7, 5],
+    [2, 8, 64, 64],
+    [1, 17, 33, 31],
+    [4, 64, 9, 9],
+    [2, 300, 6, 5],
+    [8, 512, 1, 1],
+];
+
 #[test]
 fn all_shapes_and_thread_counts_give_what_f64_gives() {
-    // Few and many channels, rows that do not come out even, one pixel a sample.
-    let sizes = [
-        [2, 1, 5, 3],
-        [3, 3, 7, 5],
-        [2, 8, 64, 64],
-        [1, 17, 33, 31],
-        [4, 64, 9, 9],
-        [2, 300, 6, 5],
-        [8, 512, 1, 1],
-    ];
-    for size in sizes {
+    for size in SIZES {
         for adds in [false, true] {
             let input = input(&size, 0.3, adds);
             let reference = run(&input, Kind::Double, false, false);
@@ -102,6 +104,23 @@ fn all_shapes_and_thread_counts_give_what_f64_gives() {
                 assert!(apart < 2e-6, "{size:?}, added: {adds}, {threads} threads: {apart}");
             }
         }
+    }
+}
+
+#[test]
+fn bf16_is_rounded_once_on_the_way_out() {
+    // Half a unit of its 8 digits, and what f32 adds.
+    let rounding = 2f64.powi(-8) + 1e-5;
+    for (size, adds) in SIZES.into_iter().flat_map(|size| [(size, false), (size, true)]) {
+        let mut input = input(&size, 0.3, adds);
+        for image in
+            [Some(&mut input.x), input.added.as_mut(), Some(&mut input.gradient)].into_iter().flatten()
+        {
+            *image = image.to_kind(Kind::BFloat16).unwrap().to_kind(Kind::Double).unwrap();
+        }
+        let reference = run(&input, Kind::Double, false, false);
+        let apart = apart(&run(&input, Kind::BFloat16, true, true), &reference);
+        assert!(apart < rounding, "{size:?}, added: {adds}: {apart}");
     }
 }
 
@@ -142,18 +161,28 @@ fn what_is_not_a_number_stays_visible() {
 #[test]
 fn evaluation_uses_the_running_statistics() {
     let input = input(&[2, 8, 6, 6], 0.0, true);
-    let [x, added] = [&input.x, input.added.as_ref().unwrap()]
-        .map(|t| t.to_kind(Kind::Float).unwrap().channels_last().unwrap());
-    let [weight, bias] = [&input.weight, &input.bias].map(|t| t.to_kind(Kind::Float).unwrap());
-    let [mean, variance] = [0.5, 2.0].map(|value| {
-        let t = Tensor::zeros(&[8], Kind::Float, Device::Cpu).unwrap();
-        t.fill_(value).unwrap();
-        t
-    });
-    let running = Some((&mean, &variance));
-    let norm = BatchNorm { weight: &weight, bias: &bias, running, training: false, momentum: 0.0, eps: EPS };
-    let fused = x.batch_norm_relu(&norm, Some(&added)).unwrap();
-    let plain = x.batch_norm(&norm).unwrap().add(&added).unwrap().relu().unwrap();
-    assert_eq!(fused.to_vec_f32().unwrap(), plain.to_vec_f32().unwrap());
-    assert_eq!(mean.to_vec_f32().unwrap(), [0.5; 8]);
+    let evaluate = |kind: Kind, fused: bool| {
+        let [x, added] = [&input.x, input.added.as_ref().unwrap()]
+            .map(|t| t.to_kind(kind).unwrap().channels_last().unwrap());
+        let [weight, bias] = [&input.weight, &input.bias].map(|t| t.to_kind(kind).unwrap());
+        let [mean, variance] = [0.5, 2.0].map(|value| {
+            let t = Tensor::zeros(&[8], kind, Device::Cpu).unwrap();
+            t.fill_(value).unwrap();
+            t
+        });
+        let running = Some((&mean, &variance));
+        let norm =
+            BatchNorm { weight: &weight, bias: &bias, running, training: false, momentum: 0.0, eps: EPS };
+        let y = match fused {
+            true => x.batch_norm_relu(&norm, Some(&added)).unwrap(),
+            false => x.batch_norm(&norm).unwrap().add(&added).unwrap().relu().unwrap(),
+        };
+        assert_eq!(mean.to_kind(Kind::Float).unwrap().to_vec_f32().unwrap(), [0.5; 8]);
+        vec![y.to_kind(Kind::Double).unwrap()]
+    };
+    let reference = evaluate(Kind::Double, false);
+    // Where gradients are wanted libtorch computes, and where not, we do.
+    assert_eq!(apart(&evaluate(Kind::Float, true), &evaluate(Kind::Float, false)), 0.0);
+    let _no_grad = NoGrad::new();
+    assert!(apart(&evaluate(Kind::Float, true), &reference) < 1e-6);
 }
