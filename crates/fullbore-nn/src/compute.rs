@@ -81,11 +81,16 @@ impl PrecisionChoice {
     }
 }
 
-/// Whether the CPU has matrix instructions for bf16 (AMX). Without them bf16 loses to fp32: with AVX-512's own bf16
-/// instructions a U-Net step took 1.4 times as long.
+/// Whether the CPU is faster in bf16 than in fp32.
 fn cpu_has_fast_bf16() -> bool {
-    std::fs::read_to_string("/proc/cpuinfo")
-        .is_ok_and(|text| text.split_whitespace().any(|flag| flag == "amx_bf16"))
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| has_fast_bf16(&text))
+}
+
+/// The same, from the text of `/proc/cpuinfo`: with matrix instructions (AMX), or with AVX-512's bf16 instructions on an
+/// AMD processor. Measured with these: a U-Net step takes 0.6 of the time of fp32 on AMD's, 1.4 times as long on Intel's.
+fn has_fast_bf16(cpuinfo: &str) -> bool {
+    let has = |word: &str| cpuinfo.split_whitespace().any(|other| other == word);
+    has("amx_bf16") || has("AuthenticAMD") && has("avx512_bf16")
 }
 
 impl Serialize for DeviceChoice {
@@ -145,6 +150,17 @@ mod tests {
         assert_eq!(named(PrecisionChoice::Tf32), ["fp32", "tf32"]);
         assert_eq!(named(PrecisionChoice::Fp32), ["fp32", "fp32"]);
         assert_eq!(named(PrecisionChoice::Fp16), ["fp16", "fp16"]);
+    }
+
+    #[test]
+    fn bf16_is_for_the_processors_that_gain_by_it() {
+        let cpu = |vendor: &str, flags: &str| {
+            has_fast_bf16(&format!("vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n"))
+        };
+        assert!(cpu("GenuineIntel", "avx512f avx512_bf16 amx_bf16 amx_tile"));
+        assert!(cpu("AuthenticAMD", "avx512f avx512_bf16"));
+        assert!(!cpu("GenuineIntel", "avx512f avx512_bf16"));
+        assert!(!cpu("AuthenticAMD", "avx2"));
     }
 
     #[test]

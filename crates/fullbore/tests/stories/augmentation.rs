@@ -6,9 +6,11 @@ fn losses(scene: &Scene, run: &str) -> Vec<f64> {
     events_of(&scene.path(run), "step").iter().map(|e| e["loss"].as_f64().unwrap()).collect()
 }
 
+/// In fp32: losses are compared.
 fn train(scene: &Scene, run: &str, more: &[&str]) -> Outcome {
     let dir = format!("run.dir={run}");
-    let sets: Vec<&str> = ["run.reproducible=true", &dir].into_iter().chain(more.iter().copied()).collect();
+    let sets: Vec<&str> =
+        ["run.reproducible=true", "precision=fp32", &dir].into_iter().chain(more.iter().copied()).collect();
     scene.train(&sets).succeeded()
 }
 

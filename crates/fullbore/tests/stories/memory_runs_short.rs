@@ -4,9 +4,11 @@ use serde_json::Value;
 
 use crate::scaffold::{Outcome, Scene, events_of};
 
+/// In fp32: losses are compared.
 fn train(scene: &Scene, run: &str, inject: &str, more: &[&str]) -> Outcome {
     let dir = format!("run.dir={run}");
-    let settings = crate::scaffold::settings(&[&["run.reproducible=true", &*dir][..], more].concat());
+    let sets = ["run.reproducible=true", "precision=fp32", &*dir];
+    let settings = crate::scaffold::settings(&[&sets[..], more].concat());
     let mut args = vec!["train", "--json", "--inject", inject];
     args.extend(settings.iter().flat_map(|set| ["--set", set]));
     scene.fullbore(&args)
